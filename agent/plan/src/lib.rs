@@ -1,0 +1,1 @@
+//! What the agent decides: exports up; imports, slices, conditions, prefixes down. Pure.

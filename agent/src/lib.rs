@@ -1,0 +1,1 @@
+//! The agent process: this cluster's records up, the others' down.

@@ -1,0 +1,3 @@
+//! The `hawser-agent` process.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What the broker decides: roster, tokens, claims, shards, terms, views. Pure.

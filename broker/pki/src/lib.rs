@@ -1,0 +1,1 @@
+//! The cluster set's certificate authority, CSRs and SPIFFE ids.

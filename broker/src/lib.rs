@@ -1,0 +1,1 @@
+//! The broker process: admits clusters, checks who owns what, hands records to who may see them.

@@ -1,0 +1,3 @@
+//! The `hawser-broker` process.
+
+fn main() {}

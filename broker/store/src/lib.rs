@@ -1,0 +1,1 @@
+//! Where the broker keeps roster and records.

@@ -1,0 +1,3 @@
+//! The `hawser` process.
+
+fn main() {}

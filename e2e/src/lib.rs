@@ -1,0 +1,1 @@
+//! Scenarios on real processes, and the demo.

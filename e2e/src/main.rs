@@ -1,0 +1,3 @@
+//! The `hawser-demo` process.
+
+fn main() {}

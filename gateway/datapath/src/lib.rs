@@ -1,0 +1,1 @@
+//! What a gateway decides about packets and paths. Pure.

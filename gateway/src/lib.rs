@@ -1,0 +1,1 @@
+//! The gateway process: local API in, data plane, status out.

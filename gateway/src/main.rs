@@ -1,0 +1,3 @@
+//! The `hawser-gateway` process.
+
+fn main() {}

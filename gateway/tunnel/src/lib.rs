@@ -1,0 +1,1 @@
+//! The gateway's shell: TUN, UDP, lanes, keys.

@@ -1,0 +1,175 @@
+//! Hawser's own kinds: `hawser.dev/v1alpha1`, cluster-scoped.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What this cluster is in its cluster set: written by the operator or `hawser join`, named `default`.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "hawser.dev", version = "v1alpha1", kind = "Membership", plural = "memberships")]
+#[kube(status = "MembershipStatus", derive = "PartialEq")]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct MembershipSpec {
+    /// This cluster's id: a DNS label, unique in the set, fixed while it is a member.
+    pub cluster_id: String,
+    /// `host:port` of the broker; tried in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub brokers: Vec<String>,
+    /// CIDRs that peers route to this cluster. Sites must list them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prefixes: Vec<String>,
+    /// Sites: CIDRs that virtual addresses of imports are allocated from, local to this cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vip_prefixes: Vec<String>,
+    /// Sites: addresses, one per family at most, that every route agent answers DNS on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_address: Vec<String>,
+    /// Nodes that peers and route agents should stop choosing as gateways.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drained_nodes: Vec<String>,
+    /// Age at which lane keys are replaced, e.g. `720h`; absent: only on request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotate_keys_after: Option<String>,
+    /// Age of the last contact with the broker after which peers are dropped, e.g. `24h`; absent: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_max_age: Option<String>,
+}
+
+/// How the membership stands.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MembershipStatus {
+    /// `Joined`, `BrokerReachable`, `PrefixesKnown`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// When the member certificate ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_expires: Option<Time>,
+    /// Where each claimed prefix was found, e.g. `spec`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub prefix_sources: BTreeMap<String, String>,
+    /// The highest signed roster revision seen.
+    #[serde(default)]
+    pub roster_revision: i64,
+}
+
+/// A gateway of this cluster: written by that gateway only, named as its node.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "hawser.dev", version = "v1alpha1", kind = "GatewayNode", plural = "gatewaynodes")]
+#[kube(status = "GatewayNodeStatus", derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayNodeSpec {
+    /// Its node.
+    pub node: String,
+    /// Its WireGuard endpoints, in lane order.
+    pub lanes: Vec<LaneSpec>,
+    /// Addresses or names it may be reached at.
+    pub candidates: Vec<String>,
+    /// CIDRs inside the cluster's prefixes that it is nearest to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_prefixes: Vec<String>,
+}
+
+/// One WireGuard endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneSpec {
+    /// X25519 public key, base64.
+    pub public_key: String,
+    /// UDP port.
+    pub port: u16,
+    /// The key that will replace it, base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_public_key: Option<String>,
+}
+
+/// What a gateway found, written when it changes; figures are in its admin report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayNodeStatus {
+    /// The roster revision whose peers it applies.
+    #[serde(default)]
+    pub roster_revision: i64,
+    /// One entry per remote cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub clusters: Vec<GatewayClusterStatus>,
+}
+
+/// How a gateway reaches one remote cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayClusterStatus {
+    /// The remote cluster.
+    pub cluster: String,
+    /// Its generation.
+    pub generation: i64,
+    /// `Live`, `Held`, `Unknown` or `Dark`.
+    pub state: String,
+    /// Since when.
+    pub since: Time,
+    /// Why, in words.
+    pub reason: String,
+    /// Paths that carry traffic.
+    pub live_paths: u32,
+    /// Paths configured.
+    pub total_paths: u32,
+}
+
+/// Another cluster of the set: written by the agent, named by cluster id.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "hawser.dev", version = "v1alpha1", kind = "RemoteCluster", plural = "remoteclusters")]
+#[kube(status = "RemoteClusterStatus", derive = "PartialEq")]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteClusterSpec {
+    /// Its id.
+    pub cluster_id: String,
+    /// Which membership of that id this is.
+    pub generation: i64,
+    /// The roster revision that last changed this object.
+    pub roster_revision: i64,
+    /// What it routes, as seen from here.
+    pub prefixes: Vec<String>,
+    /// Its gateways.
+    #[serde(default)]
+    pub gateways: Vec<RemoteGateway>,
+}
+
+/// A gateway of another cluster.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteGateway {
+    /// Its node's name, unique in its cluster.
+    pub node: String,
+    /// Its WireGuard endpoints, in lane order.
+    pub lanes: Vec<LaneSpec>,
+    /// Addresses or names it may be reached at.
+    pub candidates: Vec<String>,
+    /// CIDRs it is nearest to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred_prefixes: Vec<String>,
+    /// False for a plain WireGuard endpoint that does not answer probes.
+    #[serde(default = "yes")]
+    pub probes: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How the remote cluster is reached, summed up over this cluster's gateways.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RemoteClusterStatus {
+    /// `Reachable`, `Degraded`, `StaleEndpoints`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// When traffic last moved to other paths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<Time>,
+    /// How long that took, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover_ms: Option<i64>,
+}

@@ -1,0 +1,99 @@
+//! What a gateway's admin endpoint answers at `/report`: figures from the data path's own probes, with their age.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A gateway's report.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayReport {
+    /// Its node.
+    pub node: String,
+    /// Its cluster; empty while not a member.
+    pub cluster: String,
+    /// The roster revision whose peers it applies.
+    pub roster_revision: u64,
+    /// Whether it is being drained.
+    pub draining: bool,
+    /// Its lanes.
+    pub lanes: Vec<LaneReport>,
+    /// One row per remote cluster.
+    pub clusters: Vec<ClusterReport>,
+    /// One row per path.
+    pub paths: Vec<PathReport>,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A lane's row.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneReport {
+    /// First bytes of its public key, hexadecimal.
+    pub key: String,
+    /// Age of the key, seconds.
+    pub key_age_s: u64,
+    /// UDP port.
+    pub port: u16,
+}
+
+/// How one remote cluster is reached from this gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterReport {
+    /// Its id.
+    pub cluster: String,
+    /// `Live`, `Held`, `Unknown` or `Dark`.
+    pub state: String,
+    /// How long it has been so, milliseconds.
+    pub since_ms: u64,
+    /// Why.
+    pub reason: String,
+    /// Paths that carry traffic.
+    pub live_paths: u32,
+    /// Paths configured.
+    pub total_paths: u32,
+    /// How long ago traffic last moved between paths, milliseconds.
+    pub last_failover_ago_ms: Option<u64>,
+    /// How long that failover took, from the last proof of the old path to the move, milliseconds.
+    pub last_failover_ms: Option<u64>,
+}
+
+/// One path: this gateway to one remote gateway.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathReport {
+    /// The remote cluster.
+    pub cluster: String,
+    /// The remote gateway's node.
+    pub gateway: String,
+    /// `Up`, `Suspect`, `Held`, `Down` or `Unknown`.
+    pub state: String,
+    /// How long it has been so, milliseconds.
+    pub since_ms: u64,
+    /// Why.
+    pub reason: String,
+    /// The address in use.
+    pub endpoint: Option<String>,
+    /// Smoothed round trip of probes, microseconds.
+    pub rtt_us: Option<u64>,
+    /// Its mean deviation, microseconds.
+    pub jitter_us: Option<u64>,
+    /// Probes lost of the last 100, percent.
+    pub loss_percent: Option<f64>,
+    /// Age of the last authenticated packet, milliseconds: the proof of all this.
+    pub proof_age_ms: Option<u64>,
+    /// Age of the WireGuard session, seconds.
+    pub handshake_age_s: Option<u64>,
+    /// Largest inner packet, bytes.
+    pub mtu: u16,
+    /// Bytes of inner packets received.
+    pub rx_bytes: u64,
+    /// Bytes of inner packets sent.
+    pub tx_bytes: u64,
+    /// Inner packets received.
+    pub rx_packets: u64,
+    /// Inner packets sent.
+    pub tx_packets: u64,
+}

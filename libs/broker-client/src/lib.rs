@@ -1,0 +1,1 @@
+//! How a member or an administrator reaches the broker: tokens, identity files, pinned and mutual TLS.

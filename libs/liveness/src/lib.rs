@@ -1,0 +1,1 @@
+//! Path liveness: probes, suspicion, hold-down, as a pure state machine.

@@ -1,0 +1,1 @@
+//! The local API over a directory of YAML manifests.

@@ -1,0 +1,1 @@
+//! A merged import as one cluster can serve it.

@@ -1,0 +1,1 @@
+//! One import out of all exports of a name (KEP-1645).

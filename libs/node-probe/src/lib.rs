@@ -1,0 +1,1 @@
+//! The authenticated probe between a node and its cluster's gateways. Pure.

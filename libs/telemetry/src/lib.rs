@@ -1,0 +1,1 @@
+//! Logs, metrics, admin server, readiness and shutdown for every process.

@@ -1,0 +1,1 @@
+//! The broker's gRPC interface: .proto files, generated code, conversions to the model.

@@ -1,0 +1,1 @@
+//! clusterset.local: the zone and its server.

@@ -1,0 +1,1 @@
+//! Kernel state converged by difference: rtnetlink and nft.

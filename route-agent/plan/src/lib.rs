@@ -1,0 +1,1 @@
+//! What a node's routes, rules and nft table should be. Pure.

@@ -1,0 +1,3 @@
+//! The `hawser-route-agent` process.
+
+fn main() {}
