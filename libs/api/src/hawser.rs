@@ -54,6 +54,19 @@ pub struct MembershipStatus {
     /// The highest signed roster revision seen.
     #[serde(default)]
     pub roster_revision: i64,
+    /// The other members at that revision: gateways take peers from these (cluster, generation) pairs only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<RosterMember>,
+}
+
+/// A member of the cluster set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RosterMember {
+    /// Its id.
+    pub cluster_id: String,
+    /// Which membership of that id.
+    pub generation: i64,
 }
 
 /// A gateway of this cluster: written by that gateway only, named as its node.
