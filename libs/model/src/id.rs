@@ -19,7 +19,8 @@ pub struct InvalidId {
 
 const LABEL_RULE: &str =
     "it must be a DNS label (RFC 1123): at most 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit";
-const SUBDOMAIN_RULE: &str = "it must be a DNS subdomain (RFC 1123): labels of a-z, 0-9 and '-' joined by '.', at most 253";
+const SUBDOMAIN_RULE: &str =
+    "it must be a DNS subdomain (RFC 1123): labels of a-z, 0-9 and '-' joined by '.', at most 253";
 
 /// Whether `s` is a DNS label as RFC 1123 has it, lower case.
 #[must_use]

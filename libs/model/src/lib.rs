@@ -4,13 +4,14 @@
 //! back; everything that decides (merge, ownership, routes, DNS) works on these alone.
 //!
 //! - [`id`]: names of clusters, nodes, services.
-//! - [`prefix`]: sets of CIDRs and the rules for claiming them.
+//! - [`prefix`]: sets of CIDRs; [`claim`]: the rules for claiming them.
 //! - [`gateway`]: gateways as other clusters see them.
 //! - [`export`]: exported services, as headers and endpoints.
 //! - [`merge`]: one import out of all exports of a name (KEP-1645), with conflicts.
 //! - [`localise`]: that import as one cluster can serve it.
 //! - [`defaults`]: port, mark and table numbers that several processes share.
 
+pub mod claim;
 pub mod defaults;
 pub mod export;
 pub mod gateway;
@@ -19,6 +20,7 @@ pub mod localise;
 pub mod merge;
 pub mod prefix;
 
+pub use claim::{PrefixError, PrefixPolicy};
 pub use gateway::{Candidate, Gateway, Lane, PublicKey, RemoteCluster};
 pub use id::{ClusterId, InvalidId, NodeName, ServiceName};
-pub use prefix::{IpFamily, PrefixError, PrefixPolicy, PrefixSet};
+pub use prefix::{InvalidPrefix, IpFamily, PrefixSet};

@@ -1,7 +1,8 @@
-//! Sets of CIDRs of both families, and the rules for claiming them.
+//! Sets of CIDRs of both families. The rules for claiming them are in [`crate::claim`].
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 
@@ -34,6 +35,23 @@ impl IpFamily {
     }
 }
 
+impl FromStr for IpFamily {
+    type Err = UnknownFamily;
+    /// Reads what Kubernetes writes: `IPv4` or `IPv6`.
+    fn from_str(s: &str) -> Result<Self, UnknownFamily> {
+        match s {
+            "IPv4" => Ok(Self::V4),
+            "IPv6" => Ok(Self::V6),
+            _ => Err(UnknownFamily(s.to_owned())),
+        }
+    }
+}
+
+/// A family that is neither `IPv4` nor `IPv6`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("IP family {0:?} is not valid: it must be IPv4 or IPv6")]
+pub struct UnknownFamily(pub String);
+
 impl fmt::Display for IpFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -61,6 +79,29 @@ impl PrefixSet {
         Self(kept)
     }
 
+    /// Reads CIDRs out of the field `field` of some object.
+    ///
+    /// # Errors
+    /// Names the field, the entry and the rule that the first bad one breaks. Set host bits are an error: they are a typing
+    /// mistake more often than not.
+    pub fn parse<S: AsRef<str>>(field: &str, cidrs: &[S]) -> Result<Self, InvalidPrefix> {
+        cidrs.iter().enumerate().map(|(i, s)| parse_prefix(&format!("{field}[{i}]"), s.as_ref())).collect()
+    }
+
+    /// How many members it has.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The families of its members, IPv4 first.
+    #[must_use]
+    pub fn families(&self) -> Vec<IpFamily> {
+        let mut families: Vec<IpFamily> = self.0.iter().map(IpFamily::of_net).collect();
+        families.dedup();
+        families
+    }
+
     /// The members, in order.
     pub fn iter(&self) -> impl Iterator<Item = &IpNet> {
         self.0.iter()
@@ -84,12 +125,22 @@ impl PrefixSet {
         self.0.iter().any(|n| n.contains(net))
     }
 
+    /// Whether all of `net` lies in the members taken together: two halves cover the whole.
+    #[must_use]
+    pub fn covers(&self, net: &IpNet) -> bool {
+        IpNet::aggregate(&self.0).iter().any(|n| n.contains(net))
+    }
+
+    /// Whether some address lies both in a member and in `net`.
+    #[must_use]
+    pub fn touches(&self, net: &IpNet) -> bool {
+        self.0.iter().any(|n| n.contains(net) || net.contains(n))
+    }
+
     /// The first pair of members, one of each set, that share addresses.
     #[must_use]
     pub fn overlap(&self, other: &Self) -> Option<(IpNet, IpNet)> {
-        self.0.iter().find_map(|a| {
-            other.0.iter().find(|b| a.contains(*b) || b.contains(a)).map(|b| (*a, *b))
-        })
+        self.0.iter().find_map(|a| other.0.iter().find(|b| a.contains(*b) || b.contains(a)).map(|b| (*a, *b)))
     }
 }
 
@@ -99,32 +150,151 @@ impl FromIterator<IpNet> for PrefixSet {
     }
 }
 
-/// Which prefixes a cluster may claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PrefixPolicy {
-    /// Claims must lie inside these; empty: anywhere that is not forbidden.
-    pub within: PrefixSet,
-    /// The widest IPv4 claim, as a prefix length.
-    pub widest_v4: u8,
-    /// The widest IPv6 claim, as a prefix length.
-    pub widest_v6: u8,
-}
-
-impl Default for PrefixPolicy {
-    /// Anywhere, none wider than /8 (IPv4) and /32 (IPv6).
-    fn default() -> Self {
-        Self { within: PrefixSet::default(), widest_v4: 8, widest_v6: 32 }
+impl<'a> IntoIterator for &'a PrefixSet {
+    type Item = &'a IpNet;
+    type IntoIter = std::slice::Iter<'a, IpNet>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
     }
 }
 
-/// A claim that breaks a rule.
+impl fmt::Display for PrefixSet {
+    /// The members, joined by commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, net) in self.0.iter().enumerate() {
+            write!(f, "{}{net}", if i == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// Text that is no CIDR.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("prefix {prefix} is refused: {rule}")]
-pub struct PrefixError {
-    /// The offending prefix.
-    pub prefix: IpNet,
-    /// The rule it breaks.
+#[error("{field}: {value:?} is not valid: {rule}")]
+pub struct InvalidPrefix {
+    /// Where it was read, e.g. `spec.prefixes[1]`.
+    pub field: String,
+    /// The offending value.
+    pub value: String,
+    /// The rule it breaks, and what would do.
     pub rule: String,
-    /// What to do about it.
-    pub remedy: String,
+}
+
+/// Reads one CIDR out of the field `field`.
+///
+/// # Errors
+/// Names the field and the rule: `ADDRESS/LENGTH`, no host bits set.
+pub fn parse_prefix(field: &str, value: &str) -> Result<IpNet, InvalidPrefix> {
+    let invalid = |rule: String| InvalidPrefix { field: field.to_owned(), value: value.to_owned(), rule };
+    if let Ok(addr) = value.parse::<IpAddr>() {
+        return Err(invalid(format!("it must be written ADDRESS/LENGTH; one address is {}", IpNet::from(addr))));
+    }
+    let net: IpNet = value
+        .parse()
+        .map_err(|_| invalid("it must be written ADDRESS/LENGTH, e.g. 10.1.0.0/16 or fd00:1::/48".into()))?;
+    if net.trunc() != net {
+        return Err(invalid(format!("it has bits set behind its length; write {}", net.trunc())));
+    }
+    Ok(net)
+}
+
+/// Reads addresses out of the field `field`.
+///
+/// # Errors
+/// Names the field and the entry that is no address.
+pub fn parse_addresses<S: AsRef<str>>(field: &str, values: &[S]) -> Result<Vec<IpAddr>, InvalidPrefix> {
+    let parse = |(i, s): (usize, &S)| {
+        s.as_ref().parse().map_err(|_| InvalidPrefix {
+            field: format!("{field}[{i}]"),
+            value: s.as_ref().to_owned(),
+            rule: "it must be an IP address".to_owned(),
+        })
+    };
+    values.iter().enumerate().map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn net(s: &str) -> IpNet {
+        s.parse().unwrap()
+    }
+
+    pub(crate) fn any_net() -> impl Strategy<Value = IpNet> {
+        // Few distinct bits, so that random sets do meet each other.
+        prop_oneof![
+            (any::<u8>(), 0u8..=32).prop_map(|(b, l)| IpNet::new(IpAddr::from([10, b, b, b]), l).unwrap()),
+            (any::<u8>(), 0u8..=128).prop_map(|(b, l)| IpNet::new(
+                IpAddr::from([0xfd00, u16::from(b), 0, 0, 0, 0, 0, 1]),
+                l
+            )
+            .unwrap()),
+        ]
+    }
+
+    #[test]
+    fn entries_are_named_in_errors() {
+        let cases = [
+            (
+                &["10.1.0.0/16", "10.2.0.1/16"][..],
+                "spec.prefixes[1]: \"10.2.0.1/16\" is not valid: it has bits set behind its length; write 10.2.0.0/16",
+            ),
+            (
+                &["10.1.0.0"],
+                "spec.prefixes[0]: \"10.1.0.0\" is not valid: it must be written ADDRESS/LENGTH; one address is 10.1.0.0/32",
+            ),
+            (
+                &["fd00::"],
+                "spec.prefixes[0]: \"fd00::\" is not valid: it must be written ADDRESS/LENGTH; one address is fd00::/128",
+            ),
+            (
+                &["10.1.0.0/33"],
+                "spec.prefixes[0]: \"10.1.0.0/33\" is not valid: it must be written ADDRESS/LENGTH, e.g. 10.1.0.0/16 or fd00:1::/48",
+            ),
+            (
+                &[""],
+                "spec.prefixes[0]: \"\" is not valid: it must be written ADDRESS/LENGTH, e.g. 10.1.0.0/16 or fd00:1::/48",
+            ),
+        ];
+        for (input, want) in cases {
+            assert_eq!(PrefixSet::parse("spec.prefixes", input).unwrap_err().to_string(), want);
+        }
+        let set = PrefixSet::parse("f", &["fd00:1::/48", "10.1.0.0/16", "10.1.2.0/24"]).unwrap();
+        assert_eq!(set.to_string(), "10.1.0.0/16,fd00:1::/48");
+        assert_eq!(set.families(), [IpFamily::V4, IpFamily::V6]);
+    }
+
+    #[test]
+    fn two_halves_cover_the_whole() {
+        let set = PrefixSet::new([net("10.0.0.0/17"), net("10.0.128.0/17")]);
+        assert!(set.covers(&net("10.0.0.0/16")) && !set.contains_net(&net("10.0.0.0/16")));
+        assert!(!set.covers(&net("10.0.0.0/15")));
+    }
+
+    proptest! {
+        #[test]
+        fn a_set_is_normal_and_loses_no_address(nets in proptest::collection::vec(any_net(), 0..12), probe in any_net()) {
+            let set = PrefixSet::new(nets.clone());
+            prop_assert_eq!(set.contains(probe.addr()), nets.iter().any(|n| n.contains(&probe.addr())));
+            prop_assert_eq!(set.touches(&probe), nets.iter().any(|n| n.contains(&probe.trunc()) || probe.contains(&n.trunc())));
+            for (i, a) in set.iter().enumerate() {
+                prop_assert_eq!(*a, a.trunc());
+                prop_assert!(set.iter().enumerate().all(|(j, b)| i == j || !a.contains(b)));
+            }
+            let mut shuffled = nets;
+            shuffled.reverse();
+            prop_assert_eq!(PrefixSet::new(shuffled), set);
+        }
+
+        #[test]
+        fn overlap_is_symmetric_and_true(a in proptest::collection::vec(any_net(), 0..6), b in proptest::collection::vec(any_net(), 0..6)) {
+            let (a, b) = (PrefixSet::new(a), PrefixSet::new(b));
+            prop_assert_eq!(a.overlap(&b).is_some(), b.overlap(&a).is_some());
+            if let Some((x, y)) = a.overlap(&b) {
+                prop_assert!(a.contains_net(&x) && b.contains_net(&y) && (x.contains(&y) || y.contains(&x)));
+            }
+        }
+    }
 }
