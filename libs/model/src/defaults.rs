@@ -12,6 +12,8 @@ pub const VXLAN_DEVICE: &str = "hawser-vx";
 pub const TUN_DEVICE: &str = "hawser-tun";
 /// UDP port of the gateways' node-probe responder, on `hawser-vx` only.
 pub const NODE_PROBE_PORT: u16 = 4812;
+/// UDP port of the route agents, on `hawser-vx` only: they ask gateways from it, and unasked notices are sent to it on every node.
+pub const NODE_NOTICE_PORT: u16 = 4813;
 /// TCP port of the broker.
 pub const BROKER_PORT: u16 = 7443;
 /// Unprivileged port of a route agent's DNS server; port 53 of `dnsAddress` is redirected to it.
