@@ -1,0 +1,438 @@
+//! A site: a LAN, nodes on it, workloads behind the nodes, and the operator's manifests.
+//!
+//! Site `s`, node `h`: LAN `192.168.s.h/24`, `fd00:0:0:s::h/64`; pods `10.s.h.0/24`, `fd10:s:h::/64`; claims `10.s.0.0/16`,
+//! `fd10:s::/32`; virtual addresses `10.250.s.0/24`, `fd25:s::/112`; DNS `10.253.s.53`, `fd53:s::53`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use crate::lab::{Outcome, capture, path_str};
+use crate::process::binary;
+use crate::{Lab, Netns, Process, Switch, wait_for};
+
+/// Which family the tunnels run over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outer {
+    /// IPv4 only.
+    V4,
+    /// IPv6 only.
+    V6,
+    /// Both are offered.
+    Dual,
+}
+
+/// What a site is made of.
+#[derive(Debug, Clone)]
+pub struct SiteOptions {
+    /// Its number, 1 to 24; all addresses follow from it.
+    pub number: u8,
+    /// Its cluster id.
+    pub cluster: String,
+    /// How many nodes are gateways; they come first.
+    pub gateways: u8,
+    /// How many nodes are not.
+    pub workers: u8,
+    /// The outer family.
+    pub outer: Outer,
+    /// Lanes of each gateway; none: the default.
+    pub lanes: Option<u8>,
+    /// MTU of WAN and LAN devices.
+    pub mtu: u32,
+}
+
+impl SiteOptions {
+    /// Two gateways, one worker, both outer families.
+    #[must_use]
+    pub fn new(number: u8, cluster: &str) -> Self {
+        Self {
+            number,
+            cluster: cluster.to_owned(),
+            gateways: 2,
+            workers: 1,
+            outer: Outer::Dual,
+            lanes: None,
+            mtu: 1500,
+        }
+    }
+}
+
+/// A node of a site.
+pub struct Node {
+    /// Its name: `<cluster>-gw<h>` or `<cluster>-n<h>`.
+    pub name: String,
+    /// Its number in the site.
+    pub number: u8,
+    /// Whether it is a gateway.
+    pub gateway: bool,
+    /// The host.
+    pub ns: Netns,
+    /// Its state folder.
+    pub state: PathBuf,
+    processes: BTreeMap<&'static str, Process>,
+}
+
+/// A client or server behind a node.
+pub struct Workload {
+    /// Its host.
+    pub ns: Netns,
+    /// Its IPv4 address.
+    pub v4: Ipv4Addr,
+    /// Its IPv6 address.
+    pub v6: Ipv6Addr,
+}
+
+impl Workload {
+    /// Its address of the family of `like`.
+    #[must_use]
+    pub fn address_like(&self, like: IpAddr) -> IpAddr {
+        if like.is_ipv4() { self.v4.into() } else { self.v6.into() }
+    }
+}
+
+/// See the module.
+pub struct Site {
+    /// What it is made of.
+    pub options: SiteOptions,
+    /// Its nodes, gateways first.
+    pub nodes: Vec<Node>,
+    /// The site directory: manifests, generated objects, secrets.
+    pub dir: PathBuf,
+    /// The wire between its nodes.
+    pub lan: Switch,
+    logs: PathBuf,
+    workloads: std::cell::Cell<u8>,
+    _capture: Option<Process>,
+}
+
+impl Site {
+    pub(crate) fn new(lab: &Lab, options: SiteOptions) -> Result<Self> {
+        let dir = lab.dir().join(&options.cluster);
+        fs::create_dir(&dir)?;
+        let lan = Switch::new(&format!("{}-lan", options.cluster))?;
+        let logs = lab.logs();
+        let capture = capture(lan.ns(), "br0", &logs).ok();
+        let resolv_conf = lab.dir().join(format!("{}-resolv.conf", options.cluster));
+        fs::write(&resolv_conf, format!("nameserver 10.253.{}.53\noptions timeout:1 attempts:3\n", options.number))?;
+        let mut site =
+            Self { options, nodes: Vec::new(), dir, lan, logs, workloads: std::cell::Cell::new(0), _capture: capture };
+        for number in 1..=site.options.gateways + site.options.workers {
+            let node = site.make_node(lab, number)?;
+            site.nodes.push(node);
+        }
+        site.write_manifests()?;
+        Ok(site)
+    }
+
+    fn make_node(&self, lab: &Lab, number: u8) -> Result<Node> {
+        let gateway = number <= self.options.gateways;
+        let name = format!("{}-{}{number}", self.options.cluster, if gateway { "gw" } else { "n" });
+        let (s, mtu) = (self.options.number, self.options.mtu);
+        let ns = Netns::new(&name, None)?;
+        self.lan.plug(&ns, "lan0", mtu)?;
+        ns.ip(&format!("addr add 192.168.{s}.{number}/24 dev lan0"))?;
+        ns.ip(&format!("addr add fd00:0:0:{s:x}::{number:x}/64 dev lan0"))?;
+        if gateway {
+            let host = 10 * u16::from(s) + u16::from(number);
+            lab.wan().plug(&ns, "wan0", mtu)?;
+            ns.ip(&format!("addr add 198.51.100.{host}/24 dev wan0"))?;
+            ns.ip(&format!("addr add 2001:db8:0:ff::{host:x}/64 dev wan0"))?;
+        }
+        ns.ip("link add pods0 type bridge")?;
+        ns.ip(&format!("addr add 10.{s}.{number}.1/24 dev pods0"))?;
+        ns.ip(&format!("addr add fd10:{s:x}:{number:x}::1/64 dev pods0"))?;
+        ns.ip("link set pods0 up")?;
+        let state = lab.dir().join("state").join(&name);
+        fs::create_dir_all(&state)?;
+        Ok(Node { name, number, gateway, ns, state, processes: BTreeMap::new() })
+    }
+
+    /// The node of that number, from 1.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    pub fn node(&self, number: u8) -> &Node {
+        &self.nodes[usize::from(number) - 1]
+    }
+
+    /// Its WAN addresses (of a gateway).
+    #[must_use]
+    pub fn wan_addresses(&self, number: u8) -> [IpAddr; 2] {
+        let host = 10 * u16::from(self.options.number) + u16::from(number);
+        let v4 = Ipv4Addr::new(198, 51, 100, host.to_be_bytes()[1]);
+        [v4.into(), Ipv6Addr::new(0x2001, 0xdb8, 0, 0xff, 0, 0, 0, host).into()]
+    }
+
+    /// The addresses its route agents answer DNS on.
+    #[must_use]
+    pub fn dns(&self) -> [IpAddr; 2] {
+        let s = self.options.number;
+        [Ipv4Addr::new(10, 253, s, 53).into(), Ipv6Addr::new(0xfd53, s.into(), 0, 0, 0, 0, 0, 0x53).into()]
+    }
+
+    /// Starts a workload behind a node.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn add_workload(&self, node: u8) -> Result<Workload> {
+        let number = self.workloads.get() + 1;
+        self.workloads.set(number);
+        let (s, host, last) = (self.options.number, self.node(node), 9 + number);
+        let resolv_conf = self.dir.with_file_name(format!("{}-resolv.conf", self.options.cluster));
+        let ns = Netns::new(&format!("{}-pod{number}", self.options.cluster), Some(&resolv_conf))?;
+        let there = host.ns.path();
+        let port = format!("pod{number}");
+        ns.ip(&format!("link add eth0 type veth peer name {port} netns {}", there.display()))?;
+        host.ns.ip(&format!("link set {port} master pods0 up"))?;
+        ns.ip(&format!("addr add 10.{s}.{node}.{last}/24 dev eth0"))?;
+        ns.ip(&format!("addr add fd10:{s:x}:{node:x}::{last:x}/64 dev eth0"))?;
+        ns.ip("link set eth0 up")?;
+        ns.ip(&format!("route add default via 10.{s}.{node}.1"))?;
+        ns.ip(&format!("route add default via fd10:{s:x}:{node:x}::1"))?;
+        let v6 = Ipv6Addr::new(0xfd10, s.into(), node.into(), 0, 0, 0, 0, last.into());
+        Ok(Workload { ns, v4: Ipv4Addr::new(10, s, node, last), v6 })
+    }
+
+    /// Writes an operator's file, whole.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn write(&self, file: &str, manifest: &str) -> Result<()> {
+        let (path, temporary) = (self.dir.join(file), self.dir.join(format!(".{file}.new")));
+        fs::write(&temporary, manifest)?;
+        fs::rename(temporary, path)?;
+        Ok(())
+    }
+
+    fn write_manifests(&self) -> Result<()> {
+        let s = self.options.number;
+        self.write("membership.yaml", &format!(
+            "apiVersion: hawser.dev/v1alpha1\nkind: Membership\nmetadata: {{name: default}}\nspec:\n  clusterId: {}\n  prefixes: [10.{s}.0.0/16, 'fd10:{s:x}::/32']\n  vipPrefixes: [10.250.{s}.0/24, 'fd25:{s:x}::/112']\n  dnsAddress: [10.253.{s}.53, 'fd53:{s:x}::53']\n",
+            self.options.cluster
+        ))?;
+        let mut nodes = String::new();
+        for node in &self.nodes {
+            self.write_node(&mut nodes, node)?;
+        }
+        self.write("nodes.yaml", &nodes)?;
+        self.namespace("shop")
+    }
+
+    fn write_node(&self, out: &mut String, node: &Node) -> Result<()> {
+        let (s, h, name) = (self.options.number, node.number, &node.name);
+        writeln!(out, "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}")?;
+        if node.gateway {
+            let [v4, v6] = self.wan_addresses(h);
+            let candidates = match self.options.outer {
+                Outer::V4 => v4.to_string(),
+                Outer::V6 => v6.to_string(),
+                Outer::Dual => format!("{v4},{v6}"),
+            };
+            writeln!(out, "  labels: {{hawser.dev/gateway: 'true'}}")?;
+            writeln!(out, "  annotations: {{hawser.dev/gateway-candidates: '{candidates}'}}")?;
+        }
+        writeln!(out, "spec:\n  podCIDR: 10.{s}.{h}.0/24\n  podCIDRs: [10.{s}.{h}.0/24, 'fd10:{s:x}:{h:x}::/64']")?;
+        writeln!(out, "status:\n  addresses:\n  - {{type: InternalIP, address: 192.168.{s}.{h}}}")?;
+        writeln!(out, "  - {{type: InternalIP, address: 'fd00:0:0:{s:x}::{h:x}'}}")?;
+        Ok(())
+    }
+
+    /// Declares a namespace.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn namespace(&self, name: &str) -> Result<()> {
+        self.write(
+            &format!("ns-{name}.yaml"),
+            &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"),
+        )
+    }
+
+    /// Declares a dual-stack Service of `shop` with its endpoint slices; `ports` are `(name, protocol, port, target)`.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn service(
+        &self,
+        name: &str,
+        headless: bool,
+        ports: &[(&str, &str, u16, u16)],
+        to: &[&Workload],
+    ) -> Result<()> {
+        let mut yaml = format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: PreferDualStack\n"
+        );
+        if headless {
+            yaml.push_str("  clusterIP: None\n");
+        }
+        yaml.push_str("  ports:\n");
+        for (port_name, protocol, port, target) in ports {
+            writeln!(yaml, "  - {{name: {port_name}, protocol: {protocol}, port: {port}, targetPort: {target}}}")?;
+        }
+        for family in ["IPv4", "IPv6"] {
+            writeln!(
+                yaml,
+                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {name}-{}\n  namespace: shop\n  labels: {{kubernetes.io/service-name: {name}}}\naddressType: {family}\nports:",
+                family.to_lowercase()
+            )?;
+            for (port_name, protocol, _, target) in ports {
+                writeln!(yaml, "- {{name: {port_name}, protocol: {protocol}, port: {target}}}")?;
+            }
+            writeln!(yaml, "endpoints:{}", if to.is_empty() { " []" } else { "" })?;
+            for workload in to {
+                let address = if family == "IPv4" { workload.v4.to_string() } else { workload.v6.to_string() };
+                writeln!(yaml, "- addresses: ['{address}']\n  conditions: {{ready: true}}")?;
+            }
+        }
+        self.write(&format!("svc-{name}.yaml"), &yaml)
+    }
+
+    /// Joins the cluster set, from the first gateway.
+    ///
+    /// # Errors
+    /// With what `hawser join` said.
+    pub fn join(&self, lab: &Lab, token: &str) -> Result<()> {
+        let args = ["join", "--site", path_str(&self.dir)?, "--token-file", "-", "--wait", "0s"];
+        lab.hawser_on(&self.node(1).ns, &args, Some(token))?.success()?;
+        Ok(())
+    }
+
+    /// Runs `hawser ARGS --site DIR` on a node.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn hawser(&self, lab: &Lab, node: u8, args: &[&str]) -> Result<Outcome> {
+        let mut all = args.to_vec();
+        all.extend(["--site", path_str(&self.dir)?]);
+        lab.hawser_on(&self.node(node).ns, &all, None)
+    }
+
+    /// Runs `hawser status` with the figures of all gateways.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn status(&self, lab: &Lab, more: &[&str]) -> Result<Outcome> {
+        let mut args = vec!["status"];
+        for node in self.nodes.iter().filter(|n| n.gateway) {
+            args.extend(["--state", path_str(&node.state)?]);
+        }
+        args.extend(more);
+        self.hawser(lab, 1, &args)
+    }
+
+    /// Starts a process of the site on a node: `hawser-agent`, `hawser-gateway` or `hawser-route-agent`.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn start(&mut self, node: u8, program: &'static str) -> Result<()> {
+        let mut command = Command::new(binary(program)?);
+        let lanes = self.options.lanes;
+        let (dir, logs) = (self.dir.clone(), self.logs.clone());
+        let node = &mut self.nodes[usize::from(node) - 1];
+        command.arg("--site").arg(dir).args(["--node", &node.name]).arg("--state").arg(&node.state);
+        command.args(["--log-filter", "info,hawser=debug"]);
+        if let (Some(lanes), "hawser-gateway") = (lanes, program) {
+            command.args(["--lanes", &lanes.to_string()]);
+        }
+        let process = Process::start(&node.ns, program, command, &logs)?;
+        node.processes.insert(program, process);
+        Ok(())
+    }
+
+    /// Starts everything: agents and gateways on gateway nodes, route agents everywhere.
+    ///
+    /// # Errors
+    /// When a process can't be started.
+    pub fn start_all(&mut self) -> Result<()> {
+        for number in 1..=self.options.gateways + self.options.workers {
+            self.start(number, "hawser-route-agent")?;
+            if number <= self.options.gateways {
+                self.start(number, "hawser-gateway")?;
+                self.start(number, "hawser-agent")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a running process, to kill or stop it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn take(&mut self, node: u8, program: &'static str) -> Result<Process> {
+        let node = &mut self.nodes[usize::from(node) - 1];
+        node.processes.remove(program).with_context(|| format!("{program} does not run on {}", node.name))
+    }
+
+    /// Kills a process without notice.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill(&mut self, node: u8, program: &'static str) -> Result<()> {
+        self.take(node, program)?.kill()
+    }
+
+    /// Sends a signal to a process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, node: u8, program: &'static str, signal: Signal) -> Result<()> {
+        let node = self.node(node);
+        node.processes.get(program).with_context(|| format!("{program} does not run on {}", node.name))?.signal(signal)
+    }
+
+    /// The log of a process, running or not.
+    #[must_use]
+    pub fn log(&self, node: u8, program: &str) -> String {
+        fs::read_to_string(self.logs.join(format!("{}-{program}.log", self.node(node).name))).unwrap_or_default()
+    }
+
+    /// Ends every process of the site that runs.
+    pub fn kill_all(&mut self) {
+        for node in &mut self.nodes {
+            node.processes.clear();
+        }
+    }
+
+    /// A file below the site directory that some process generated, by the end of its path.
+    #[must_use]
+    pub fn generated(&self, suffix: &str) -> Option<String> {
+        find(&self.dir.join("generated"), suffix).and_then(|path| fs::read_to_string(path).ok())
+    }
+
+    /// Waits until `hawser status` calls all `clusters` of others live with `paths` live paths on every gateway.
+    ///
+    /// # Errors
+    /// With the last status seen.
+    pub fn wait_paths(&self, clusters: usize, paths: u32, limit: Duration) -> Result<()> {
+        let what = format!("{}: {clusters} clusters with {paths} live paths each", self.options.cluster);
+        wait_for(&what, limit, || {
+            for node in self.nodes.iter().filter(|n| n.gateway) {
+                let report = crate::traffic::admin::get(&node.state.join("gateway/admin.sock"), "/report")
+                    .with_context(|| format!("{} has no report", node.name))?;
+                let live = report.matches("\"state\":\"Live\"").count();
+                let up = report.matches("\"state\":\"Up\"").count();
+                anyhow::ensure!(
+                    live == clusters && up == clusters * paths as usize,
+                    "{}: {live} live clusters, {up} paths up: {report}",
+                    node.name
+                );
+            }
+            Ok(())
+        })
+    }
+}
+
+fn find(dir: &Path, suffix: &str) -> Option<PathBuf> {
+    fs::read_dir(dir).ok()?.filter_map(Result::ok).find_map(|entry| {
+        let path = entry.path();
+        if path.is_dir() { find(&path, suffix) } else { path.to_str()?.ends_with(suffix).then_some(path) }
+    })
+}
