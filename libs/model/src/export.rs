@@ -1,6 +1,9 @@
 //! Exported services: the header that merging needs, and the endpoints that traffic needs.
+//!
+//! What makes one valid is in [`crate::validate`]; what follows from all exports of a name is in [`crate::merge`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::{ClusterId, IpFamily, ServiceName};
@@ -14,6 +17,27 @@ pub enum ServiceKind {
     Headless,
 }
 
+impl ServiceKind {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterSetIp => "ClusterSetIP",
+            Self::Headless => "Headless",
+        }
+    }
+
+    /// Reads what Kubernetes writes.
+    #[must_use]
+    pub fn parse(s: &str) -> Option<Self> {
+        match s {
+            "ClusterSetIP" => Some(Self::ClusterSetIp),
+            "Headless" => Some(Self::Headless),
+            _ => None,
+        }
+    }
+}
+
 /// A transport protocol of a Service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -23,6 +47,12 @@ pub enum Protocol {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Protocol {
@@ -80,6 +110,27 @@ pub enum SessionAffinity {
     ClientIp,
 }
 
+impl SessionAffinity {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "None",
+            Self::ClientIp => "ClientIP",
+        }
+    }
+
+    /// Reads what Kubernetes writes.
+    #[must_use]
+    pub fn parse(s: &str) -> Option<Self> {
+        match s {
+            "None" => Some(Self::None),
+            "ClientIP" => Some(Self::ClientIp),
+            _ => None,
+        }
+    }
+}
+
 /// Internal traffic policy of an exported Service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum InternalTrafficPolicy {
@@ -89,12 +140,33 @@ pub enum InternalTrafficPolicy {
     Local,
 }
 
+impl InternalTrafficPolicy {
+    /// As Kubernetes writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Cluster => "Cluster",
+            Self::Local => "Local",
+        }
+    }
+
+    /// Reads what Kubernetes writes.
+    #[must_use]
+    pub fn parse(s: &str) -> Option<Self> {
+        match s {
+            "Cluster" => Some(Self::Cluster),
+            "Local" => Some(Self::Local),
+            _ => None,
+        }
+    }
+}
+
 /// Milliseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 /// What merging an export needs (KEP-1645): everything of a Service but its endpoints.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ExportHeader {
     /// The exporting cluster.
     pub cluster: ClusterId,

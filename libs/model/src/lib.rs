@@ -6,11 +6,12 @@
 //! - [`id`]: names of clusters, nodes, services.
 //! - [`prefix`]: sets of CIDRs; [`claim`]: the rules for claiming them.
 //! - [`gateway`]: gateways as other clusters see them.
-//! - [`export`]: exported services, as headers and endpoints.
+//! - [`export`]: exported services, as headers and endpoints; [`validate`]: what makes them valid; [`age`]: how old they count.
 //! - [`merge`]: one import out of all exports of a name (KEP-1645), with conflicts.
 //! - [`localise`]: that import as one cluster can serve it.
 //! - [`defaults`]: port, mark and table numbers that several processes share.
 
+pub mod age;
 pub mod claim;
 pub mod defaults;
 pub mod export;
@@ -19,6 +20,7 @@ pub mod id;
 pub mod localise;
 pub mod merge;
 pub mod prefix;
+pub mod validate;
 
 pub use claim::{PrefixError, PrefixPolicy};
 pub use gateway::{Candidate, Gateway, Lane, PublicKey, RemoteCluster};
