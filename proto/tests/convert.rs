@@ -1,4 +1,5 @@
 //! What goes out comes back the same; what is not valid names its object, field and rule; garbage never panics.
+#![allow(clippy::unwrap_used, reason = "test helpers, which the lint does not know for tests")]
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

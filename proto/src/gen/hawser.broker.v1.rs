@@ -66,7 +66,7 @@ pub struct SignedRoster {
     /// An encoded Roster.
     #[prost(bytes = "vec", tag = "1")]
     pub roster: ::prost::alloc::vec::Vec<u8>,
-    /// ECDSA P-256 SHA-256 over `roster`, ASN.1, by the CA's key.
+    /// ECDSA P-256 SHA-256, ASN.1, by the CA's key, over "hawser roster v1", a zero byte, and `roster`.
     #[prost(bytes = "vec", tag = "2")]
     pub signature: ::prost::alloc::vec::Vec<u8>,
 }
