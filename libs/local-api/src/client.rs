@@ -10,7 +10,7 @@ use hawser_api::mcs::{ClusterProperty, ServiceExport, ServiceImport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Error, LocalApi};
+use crate::{Error, Kind, LocalApi, Object};
 
 /// Names an object inside its kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -56,10 +56,7 @@ pub trait Resource: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     /// The object's name.
     fn key(&self) -> Key {
         let meta = self.meta();
-        Key {
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        }
+        Key { namespace: meta.namespace.clone().unwrap_or_default(), name: meta.name.clone().unwrap_or_default() }
     }
 }
 
@@ -73,7 +70,11 @@ macro_rules! resource {
                 &self.metadata
             }
         }
-    )*};
+    )*
+
+        /// Every kind there is.
+        pub const KINDS: &[Kind] = &[$(Kind::of::<$type>()),*];
+    };
 }
 
 resource! {
@@ -113,15 +114,26 @@ impl Client {
     /// Follows all objects of a kind: the receiver always holds the latest full view. An object that does not parse is
     /// logged with its field and skipped; its last good version stays in the view.
     pub fn reflect<K: Resource>(&self) -> tokio::sync::watch::Receiver<View<K>> {
-        crate::client::reflect(self.api.as_ref())
+        crate::reflect::reflect(self.api.as_ref())
     }
 
-    /// All objects of a kind now.
+    /// All objects of a kind now; one that does not parse is logged and skipped.
     ///
     /// # Errors
     /// As [`LocalApi::list`].
     pub async fn list<K: Resource>(&self) -> Result<Vec<K>, Error> {
-        crate::client::list(self.api.as_ref()).await
+        let objects = self.api.list(Kind::of::<K>()).await?;
+        let parsed = objects.into_iter().filter_map(|object| {
+            let key = object.key.clone();
+            match crate::reflect::parse::<K>(object) {
+                Ok(parsed) => Some(parsed),
+                Err(error) => {
+                    tracing::warn!(kind = K::KIND, %key, field = error.field, rule = error.rule, "object skipped");
+                    None
+                }
+            }
+        });
+        Ok(parsed.collect())
     }
 
     /// Creates or replaces an object, its status left as it is.
@@ -129,7 +141,7 @@ impl Client {
     /// # Errors
     /// As [`LocalApi::apply`].
     pub async fn apply<K: Resource>(&self, object: &K) -> Result<(), Error> {
-        crate::client::apply(self.api.as_ref(), object).await
+        self.api.apply(Object::of(object)?).await
     }
 
     /// Replaces an object's status.
@@ -137,7 +149,17 @@ impl Client {
     /// # Errors
     /// As [`LocalApi::apply_status`].
     pub async fn apply_status<K: Resource, S: Serialize + Sync>(&self, key: Key, status: &S) -> Result<(), Error> {
-        crate::client::apply_status::<K, S>(self.api.as_ref(), key, status).await
+        let kind = Kind::of::<K>();
+        match serde_json::to_value(status) {
+            Ok(status) => self.api.apply_status(kind, key, status).await,
+            Err(error) => Err(Error::Invalid {
+                kind: kind.kind,
+                key,
+                field: "status".to_owned(),
+                rule: error.to_string(),
+                remedy: "fix the field named".to_owned(),
+            }),
+        }
     }
 
     /// Removes an object; none is fine.
@@ -145,22 +167,6 @@ impl Client {
     /// # Errors
     /// As [`LocalApi::delete`].
     pub async fn delete<K: Resource>(&self, key: Key) -> Result<(), Error> {
-        self.api.delete(crate::Kind::of::<K>(), key).await
+        self.api.delete(Kind::of::<K>(), key).await
     }
-}
-
-fn reflect<K: Resource>(_api: &dyn LocalApi) -> tokio::sync::watch::Receiver<View<K>> {
-    unimplemented!()
-}
-
-async fn list<K: Resource>(_api: &dyn LocalApi) -> Result<Vec<K>, Error> {
-    unimplemented!()
-}
-
-async fn apply<K: Resource>(_api: &dyn LocalApi, _object: &K) -> Result<(), Error> {
-    unimplemented!()
-}
-
-async fn apply_status<K: Resource, S: Serialize + Sync>(_api: &dyn LocalApi, _key: Key, _status: &S) -> Result<(), Error> {
-    unimplemented!()
 }

@@ -2,7 +2,8 @@
 //! whether they talk to a kube-apiserver, a directory or memory.
 //!
 //! [`LocalApi`] is the object-safe trait over JSON values that adapters implement (memory: [`memory`]; directory:
-//! `hawser-local-api-directory`); [`Client`] is the typed way to use it.
+//! `hawser-local-api-directory`); [`Client`] is the typed way to use it; [`Changes`] and [`wait_for`] follow its views.
+//! [`board`] is what adapters share; `behaviour` (feature `testing`) is the suite that every adapter passes.
 //!
 //! What every adapter keeps:
 //! - a watch begins with the full list, then gives changes; after a lost connection it gives the full list again;
@@ -11,14 +12,20 @@
 //! - status is written apart from the rest, by one writer; writing what is already there is not a write;
 //! - a bad object is reported and skipped, its last good version stays in force.
 
+#[cfg(any(test, feature = "testing"))]
+pub mod behaviour;
+pub mod board;
 pub mod client;
+pub mod follow;
 pub mod memory;
+mod reflect;
 pub mod value;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-pub use client::{Client, Key, Resource};
+pub use client::{Client, Key, Resource, View};
+pub use follow::{Changes, synced, wait_for};
 pub use value::{Kind, Object};
 
 /// What a watch yields.
@@ -125,4 +132,11 @@ pub trait LocalApi: Send + Sync + 'static {
     /// # Errors
     /// [`Error::Storage`].
     async fn lead(&self, name: &str) -> Result<Box<dyn Leadership>, Error>;
+}
+
+/// Now, as Kubernetes writes times: RFC 3339, whole seconds.
+#[must_use]
+pub fn now() -> String {
+    let now = jiff::Timestamp::now();
+    jiff::Timestamp::from_second(now.as_second()).unwrap_or(now).to_string()
 }

@@ -1,7 +1,8 @@
-//! Objects as JSON, with their kind: what adapters store.
+//! Objects as JSON, with their kind: what adapters store and hand out.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use crate::Error;
 use crate::client::{Key, Resource};
 
 /// A kind of object.
@@ -18,8 +19,20 @@ pub struct Kind {
 impl Kind {
     /// The kind of a typed object.
     #[must_use]
-    pub fn of<K: Resource>() -> Self {
+    pub const fn of<K: Resource>() -> Self {
         Self { api_version: K::API_VERSION, kind: K::KIND, namespaced: K::NAMESPACED }
+    }
+
+    /// The kind that a manifest means by its `apiVersion` and `kind`. Older served versions of the same schema count as the
+    /// stored one.
+    #[must_use]
+    pub fn named(api_version: &str, kind: &str) -> Option<Self> {
+        let stored = match api_version {
+            "multicluster.x-k8s.io/v1alpha1" => "multicluster.x-k8s.io/v1beta1",
+            "about.k8s.io/v1alpha1" => "about.k8s.io/v1beta1",
+            other => other,
+        };
+        crate::client::KINDS.iter().copied().find(|known| known.api_version == stored && known.kind == kind)
     }
 }
 
@@ -32,4 +45,162 @@ pub struct Object {
     pub key: Key,
     /// All of it.
     pub value: Value,
+}
+
+/// Longest JSON form of an object, bytes: what a kube-apiserver takes, roughly.
+pub const MAX_OBJECT_BYTES: usize = 1024 * 1024;
+
+const NAME_RULE: &str = "must be a DNS subdomain (RFC 1123): labels of a-z, 0-9 and '-' joined by '.', at most 253";
+const NAMESPACE_RULE: &str = "must be a DNS label (RFC 1123): at most 63 of a-z, 0-9 and '-'";
+
+impl Object {
+    /// Takes a typed object.
+    ///
+    /// # Errors
+    /// As [`Object::from_value`].
+    pub fn of<K: Resource>(object: &K) -> Result<Self, Error> {
+        let kind = Kind::of::<K>();
+        match serde_json::to_value(object) {
+            Ok(value) => Self::from_value(kind, value),
+            Err(error) => Err(invalid(kind, object.key(), "object", &error.to_string(), "fix the field named")),
+        }
+    }
+
+    /// Checks a JSON object's kind and name and takes it. Its `apiVersion` becomes the stored one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the field and the rule that is broken.
+    pub fn from_value(kind: Kind, mut value: Value) -> Result<Self, Error> {
+        let key = key_of(kind, &value);
+        let broken = |field, rule: &str, remedy: &str| Err(invalid(kind, key.clone(), field, rule, remedy));
+        let field = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if Kind::named(&field("apiVersion"), &field("kind")) != Some(kind) {
+            return broken("kind", &format!("must be {} of {}", kind.kind, kind.api_version), "write both as said");
+        }
+        if !is_dns_subdomain(&key.name) {
+            return broken("metadata.name", NAME_RULE, "rename it");
+        }
+        if kind.namespaced && !is_dns_label(&key.namespace) {
+            return broken("metadata.namespace", NAMESPACE_RULE, "name the namespace it lives in");
+        }
+        if let Some(map) = value.as_object_mut() {
+            map.insert("apiVersion".to_owned(), kind.api_version.into());
+            if !kind.namespaced
+                && let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut)
+            {
+                metadata.remove("namespace");
+            }
+            if map.get("status").is_some_and(Value::is_null) {
+                map.remove("status");
+            }
+        }
+        Ok(Self { kind, key, value })
+    }
+
+    /// Its status, if it has one.
+    #[must_use]
+    pub fn status(&self) -> Option<&Value> {
+        self.value.get("status")
+    }
+
+    /// The same object with this status, or none.
+    #[must_use]
+    pub fn with_status(mut self, status: Option<Value>) -> Self {
+        if let Some(map) = self.value.as_object_mut() {
+            match status {
+                Some(status) => map.insert("status".to_owned(), status),
+                None => map.remove("status"),
+            };
+        }
+        self
+    }
+
+    /// The same object made as a write of it over `current` should leave it: status and creation time are not the
+    /// writer's to change. A new object without a creation time gets `now` (RFC 3339).
+    #[must_use]
+    pub fn over(self, current: Option<&Self>, now: &str) -> Self {
+        let created = current.and_then(|c| c.metadata("creationTimestamp")).cloned();
+        let created = match current {
+            Some(_) => created,
+            None => self.metadata("creationTimestamp").cloned().or_else(|| Some(now.into())),
+        };
+        let mut next = self.with_status(current.and_then(Self::status).cloned());
+        if let Some(metadata) = next.value.get_mut("metadata").and_then(Value::as_object_mut) {
+            match created {
+                Some(created) => metadata.insert("creationTimestamp".to_owned(), created),
+                None => metadata.remove("creationTimestamp"),
+            };
+        }
+        next
+    }
+
+    fn metadata(&self, field: &str) -> Option<&Value> {
+        self.value.get("metadata")?.get(field)
+    }
+}
+
+fn key_of(kind: Kind, value: &Value) -> Key {
+    let empty = Map::new();
+    let metadata = value.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    let text = |field| metadata.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let namespace = if kind.namespaced { text("namespace") } else { String::new() };
+    Key { namespace, name: text("name") }
+}
+
+fn invalid(kind: Kind, key: Key, field: &str, rule: &str, remedy: &str) -> Error {
+    Error::Invalid { kind: kind.kind, key, field: field.to_owned(), rule: rule.to_owned(), remedy: remedy.to_owned() }
+}
+
+fn is_dns_label(text: &str) -> bool {
+    hawser_model::id::is_dns_label(text)
+}
+
+fn is_dns_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_dns_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const EXPORT: Kind = Kind { api_version: "multicluster.x-k8s.io/v1beta1", kind: "ServiceExport", namespaced: true };
+
+    fn export(name: &str, namespace: &str) -> Value {
+        json!({
+            "apiVersion": "multicluster.x-k8s.io/v1alpha1", "kind": "ServiceExport",
+            "metadata": {"name": name, "namespace": namespace},
+        })
+    }
+
+    #[test]
+    fn an_older_served_version_becomes_the_stored_one() {
+        let object = Object::from_value(EXPORT, export("web", "shop")).unwrap();
+        assert_eq!(object.value["apiVersion"], "multicluster.x-k8s.io/v1beta1");
+        assert_eq!(object.key, Key::namespaced("shop", "web"));
+    }
+
+    #[test]
+    fn names_that_could_escape_a_path_are_refused() {
+        for name in ["../../x", "", "a/b", "a\0b", "A", "a_b", &"a".repeat(64)] {
+            let error = Object::from_value(EXPORT, export(name, "shop")).unwrap_err().to_string();
+            assert!(error.contains("metadata.name"), "{name}: {error}");
+        }
+        for namespace in ["", "..", "a.b", "a/b"] {
+            let error = Object::from_value(EXPORT, export("web", namespace)).unwrap_err().to_string();
+            assert!(error.contains("metadata.namespace"), "{namespace}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_write_keeps_status_and_creation_time() {
+        let parse = |value| Object::from_value(EXPORT, value).unwrap();
+        let first = parse(export("web", "shop")).over(None, "2026-01-01T00:00:00Z").with_status(Some(json!({"a": 1})));
+        assert_eq!(first.metadata("creationTimestamp"), Some(&json!("2026-01-01T00:00:00Z")));
+        let mut changed = export("web", "shop");
+        changed["metadata"]["creationTimestamp"] = json!("2027-01-01T00:00:00Z");
+        changed["status"] = json!({"b": 2});
+        let second = parse(changed).over(Some(&first), "2028-01-01T00:00:00Z");
+        assert_eq!(second, first);
+    }
 }
