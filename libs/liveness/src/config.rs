@@ -1,0 +1,104 @@
+//! The numbers of liveness.
+
+use std::time::Duration;
+
+/// What a path's life is judged by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Probes, which can always be sent.
+    Probes,
+    /// Probes, which can be sent only while a session exists ([`Path::handle_session`](crate::Path::handle_session)).
+    ProbesInSession,
+    /// The session alone: the peer does not answer probes.
+    SessionOnly,
+}
+
+/// How often a path without suspicion is probed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Every [`Config::interval`].
+    Normal,
+    /// Every [`Config::idle_interval`]: idle peers and second lanes.
+    Idle,
+}
+
+/// The numbers of one path. [`Config::default`] holds the ones that Hawser runs with.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Config {
+    /// What it is judged by.
+    pub mode: Mode,
+    /// Between probes, normally.
+    pub interval: Duration,
+    /// Between probes at the idle pace.
+    pub idle_interval: Duration,
+    /// Between probes of a suspect.
+    pub suspect_interval: Duration,
+    /// An answer is missed after this or two round trips, whichever is longer.
+    pub min_miss: Duration,
+    /// Silence before a path is down.
+    pub silence: Duration,
+    /// Probes overdue before a path is down, at least.
+    pub min_unanswered: u32,
+    /// The same on a path that loses much anyway, at most.
+    pub max_unanswered: u32,
+    /// Chance at which a lossy path may be taken for a dead one, per suspicion: sets the count between the two above.
+    pub false_alarm: f64,
+    /// Two refusals of different packets within this are a verdict.
+    pub refusal_window: Duration,
+    /// The first hold-down.
+    pub hold_min: Duration,
+    /// The longest hold-down.
+    pub hold_max: Duration,
+    /// Time up that takes back one doubling of the hold-down.
+    pub hold_decay: Duration,
+    /// Number of the first probe; random where an earlier run's probes may still be echoed.
+    pub first_seq: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Probes,
+            interval: Duration::from_millis(100),
+            idle_interval: Duration::from_secs(1),
+            suspect_interval: Duration::from_millis(20),
+            min_miss: Duration::from_millis(20),
+            silence: Duration::from_millis(300),
+            min_unanswered: 8,
+            max_unanswered: 25,
+            false_alarm: 1e-9,
+            refusal_window: Duration::from_millis(200),
+            hold_min: Duration::from_secs(5),
+            hold_max: Duration::from_secs(60),
+            hold_decay: Duration::from_secs(60),
+            first_seq: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Overdue probes that make a verdict on a path that loses `loss` (0 to 1) of its probes while it lives.
+    pub(crate) fn unanswered_for(&self, loss: f64) -> u32 {
+        if loss <= 0.0 {
+            return self.min_unanswered;
+        }
+        if loss >= 1.0 {
+            return self.max_unanswered;
+        }
+        let needed = (self.false_alarm.ln() / loss.ln()).ceil();
+        // Clamped to the range of the two bounds, so the cast loses nothing.
+        needed.clamp(f64::from(self.min_unanswered), f64::from(self.max_unanswered)) as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_loss_needs_more_silence_within_bounds() {
+        let cfg = Config::default();
+        let counts: Vec<u32> = [0.0, 0.01, 0.05, 0.2, 0.36, 0.9, 1.0].iter().map(|&l| cfg.unanswered_for(l)).collect();
+        assert_eq!(counts, [8, 8, 8, 13, 21, 25, 25]);
+    }
+}

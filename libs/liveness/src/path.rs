@@ -1,0 +1,430 @@
+//! The state machine of one path.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::hold::Hold;
+use crate::rtt::Rtt;
+use crate::window::{Proof, Window};
+use crate::{Config, Event, Mode, Pace, Reason, State, Time};
+
+/// Events kept for a caller that does not poll; the oldest go first, [`Path::state`] always holds.
+const MAX_EVENTS: usize = 32;
+
+/// What a path is apart from being suspected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Base {
+    Unknown,
+    Up,
+    /// In hold-down until then.
+    Held(Time),
+    Down,
+}
+
+/// A suspicion.
+#[derive(Debug, Clone, Copy)]
+struct Alarm {
+    since: Time,
+    reason: Reason,
+    /// Overdue probes that make a verdict.
+    needed: u32,
+}
+
+/// Measured figures of a path.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Stats {
+    /// Smoothed round trip.
+    pub rtt: Option<Duration>,
+    /// Its mean deviation.
+    pub jitter: Option<Duration>,
+    /// Share of the last 100 probes without an answer, 0 to 1.
+    pub loss: Option<f64>,
+    /// When the last authenticated packet of the peer arrived.
+    pub last_heard: Option<Time>,
+    /// When both directions were last proven.
+    pub last_proof: Option<Time>,
+    /// Probes sent since the start.
+    pub probes_sent: u64,
+}
+
+/// One path's liveness.
+///
+/// Call `handle_*` when something happens, [`Self::handle_timeout`] when the time of [`Self::poll_timeout`] has come, and
+/// after either [`Self::poll_probe`] and [`Self::poll_event`] until they return nothing. Arrival times may lie in the past
+/// of other calls (a kernel's timestamps do); arrivals should be handled before timeouts of the same moment.
+#[derive(Debug, Clone)]
+pub struct Path {
+    cfg: Config,
+    pace: Pace,
+    base: Base,
+    /// When it last became up or held.
+    alive_since: Time,
+    alarm: Option<Alarm>,
+    shown: State,
+    shown_since: Time,
+    reason: Reason,
+    window: Window,
+    rtt: Rtt,
+    hold: Hold,
+    next_hold: Duration,
+    session: bool,
+    last_heard: Option<Time>,
+    last_proof: Option<Time>,
+    last_probe: Option<Time>,
+    next_probe: Time,
+    /// Silence before this is our own loop's fault.
+    blind_until: Time,
+    last_refusal: Option<(u64, Time)>,
+    peer_seq: u64,
+    peer_draining: bool,
+    events: VecDeque<Event>,
+}
+
+impl Path {
+    /// A path of which nothing is known, to be probed at once.
+    #[must_use]
+    pub fn new(cfg: Config, now: Time) -> Self {
+        Self {
+            cfg,
+            pace: Pace::Normal,
+            base: Base::Unknown,
+            alive_since: now,
+            alarm: None,
+            shown: State::Unknown,
+            shown_since: now,
+            reason: Reason::Started,
+            window: Window::new(cfg.first_seq.max(1)),
+            rtt: Rtt::default(),
+            hold: Hold::default(),
+            next_hold: cfg.hold_min,
+            session: cfg.mode == Mode::Probes,
+            last_heard: None,
+            last_proof: None,
+            last_probe: None,
+            next_probe: now,
+            blind_until: now,
+            last_refusal: None,
+            peer_seq: 0,
+            peer_draining: false,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.shown
+    }
+
+    /// Since when it stands so.
+    #[must_use]
+    pub fn since(&self) -> Time {
+        self.shown_since
+    }
+
+    /// Why it stands so.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// Whether the peer asked to be left alone.
+    #[must_use]
+    pub fn peer_draining(&self) -> bool {
+        self.peer_draining
+    }
+
+    /// The number of the peer's last probe that arrived here, 0 for none: goes into every probe and answer.
+    #[must_use]
+    pub fn echo(&self) -> u64 {
+        self.peer_seq
+    }
+
+    /// Its figures.
+    #[must_use]
+    pub fn stats(&self, now: Time) -> Stats {
+        Stats {
+            rtt: self.rtt.mean(),
+            jitter: self.rtt.deviation(),
+            loss: self.window.loss(now, self.miss_after()),
+            last_heard: self.last_heard,
+            last_proof: self.last_proof,
+            probes_sent: self.window.sent_total(),
+        }
+    }
+
+    /// Sets how often it is probed while nothing is wrong.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
+        if let Some(last) = self.last_probe {
+            self.next_probe = self.next_probe.min(last + self.interval());
+        }
+    }
+
+    /// The answer to our probe `seq` arrived at `now`.
+    pub fn handle_probe_answer(&mut self, seq: u64, now: Time) {
+        self.handle_authenticated(now);
+        if let Some(proof) = self.window.answered(seq) {
+            self.rtt.sample(now.since(proof.sent));
+            self.prove(proof, now);
+        }
+    }
+
+    /// A probe of the peer arrived at `now`: its number, and the last of ours that it says it got (0: none).
+    pub fn handle_peer_probe(&mut self, seq: u64, echo: u64, now: Time) {
+        self.peer_seq = seq;
+        self.handle_echo(echo, now);
+    }
+
+    /// A packet of the peer that arrived at `now` says that it got our probe `echo` (0: none).
+    pub fn handle_echo(&mut self, echo: u64, now: Time) {
+        self.handle_authenticated(now);
+        if let Some(proof) = self.window.heard(echo).filter(|p| p.new) {
+            self.prove(proof, now);
+        }
+    }
+
+    /// Any authenticated packet of the peer arrived at `now`: proves that direction only.
+    pub fn handle_authenticated(&mut self, now: Time) {
+        self.last_heard = self.last_heard.max(Some(now));
+        if matches!(self.base, Base::Down | Base::Unknown) {
+            self.hurry(now);
+        }
+    }
+
+    /// The peer says whether it is draining.
+    pub fn handle_drain(&mut self, draining: bool) {
+        if self.peer_draining != draining {
+            self.peer_draining = draining;
+            self.emit(Event::PeerDraining(draining));
+        }
+    }
+
+    /// Something suggests trouble: an ICMP error, a link going down, a sibling lane's suspicion.
+    pub fn handle_hint(&mut self, now: Time) {
+        if matches!(self.base, Base::Up | Base::Held(_)) && self.cfg.mode != Mode::SessionOnly {
+            self.raise(Reason::Hint, now);
+        }
+    }
+
+    /// The peer's host refused our packet `ciphertext_id` (an ICMP port unreachable that quotes it, verified by the caller).
+    pub fn handle_port_unreachable(&mut self, ciphertext_id: u64, now: Time) {
+        let before = self.last_refusal.replace((ciphertext_id, now));
+        let second = before.is_some_and(|(id, at)| id != ciphertext_id && now.since(at) <= self.cfg.refusal_window);
+        if second && matches!(self.base, Base::Up | Base::Held(_)) {
+            self.fall(Reason::Refused, now);
+        } else {
+            self.handle_hint(now);
+        }
+    }
+
+    /// The caller's own loop was late by `lag`: beyond half an interval, silence until now proves nothing.
+    pub fn handle_lag(&mut self, now: Time, lag: Duration) {
+        if lag > self.cfg.interval / 2 {
+            self.blind_until = now;
+            self.window.forgive();
+        }
+    }
+
+    /// A session came to be, or is gone.
+    pub fn handle_session(&mut self, alive: bool, now: Time) {
+        if self.session == alive || self.cfg.mode == Mode::Probes {
+            return;
+        }
+        self.session = alive;
+        match (alive, self.cfg.mode) {
+            (true, Mode::SessionOnly) => {
+                self.alive_since = now;
+                self.become_base(Base::Up, Reason::Session, now);
+            }
+            (true, _) => self.hurry(now),
+            (false, _) if matches!(self.base, Base::Up | Base::Held(_)) => self.fall(Reason::NoSession, now),
+            (false, _) => {}
+        }
+    }
+
+    /// Nothing else lives: ends a hold-down.
+    pub fn release_hold(&mut self, now: Time) {
+        if matches!(self.base, Base::Held(_)) {
+            self.alive_since = now;
+            self.become_base(Base::Up, Reason::Released, now);
+        }
+    }
+
+    /// Judges what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Time) {
+        if self.miss_at().is_some_and(|at| at <= now) {
+            self.raise(Reason::AnswerMissed, now);
+        }
+        if self.verdict_at().is_some_and(|at| at <= now) {
+            let since = self.last_proof.unwrap_or(self.alive_since) + self.miss_after();
+            let heard = self.last_heard.is_some_and(|at| at > since);
+            self.fall(if heard { Reason::OneWay } else { Reason::Silent }, now);
+        }
+        if self.hold_over_at().is_some_and(|at| at <= now) {
+            self.alive_since = now;
+            self.become_base(Base::Up, Reason::HoldOver, now);
+        }
+    }
+
+    /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do next, and what.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<(Time, &'static str)> {
+        [
+            (self.may_probe().then_some(self.next_probe), "probe due"),
+            (self.miss_at(), "answer overdue"),
+            (self.verdict_at(), "silence verdict"),
+            (self.hold_over_at(), "hold-down over"),
+        ]
+        .into_iter()
+        .filter_map(|(at, why)| at.map(|at| (at, why)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// The number of the probe to send at `now`, if one is due.
+    pub fn poll_probe(&mut self, now: Time) -> Option<u64> {
+        if !self.may_probe() || now < self.next_probe {
+            return None;
+        }
+        self.last_probe = Some(now);
+        self.next_probe = now + self.interval();
+        Some(self.window.send(now))
+    }
+
+    /// What happened since the last call, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn may_probe(&self) -> bool {
+        self.session && self.cfg.mode != Mode::SessionOnly
+    }
+
+    fn interval(&self) -> Duration {
+        match (self.alarm, self.pace) {
+            (Some(_), _) => self.cfg.suspect_interval,
+            (None, Pace::Normal) => self.cfg.interval,
+            (None, Pace::Idle) => self.cfg.idle_interval,
+        }
+    }
+
+    fn miss_after(&self) -> Duration {
+        self.rtt.mean().map_or(self.cfg.min_miss, |rtt| (rtt * 2).max(self.cfg.min_miss))
+    }
+
+    fn is_alive(&self) -> bool {
+        matches!(self.base, Base::Up | Base::Held(_))
+    }
+
+    /// When the oldest probe since the last proof is overdue.
+    fn miss_at(&self) -> Option<Time> {
+        if !self.is_alive() || self.alarm.is_some() {
+            return None;
+        }
+        self.window.unanswered(0).map(|sent| sent + self.miss_after())
+    }
+
+    /// When a suspect is down, as far as the probes sent so far go.
+    fn verdict_at(&self) -> Option<Time> {
+        let alarm = self.alarm?;
+        let oldest = self.window.unanswered(0)?;
+        let last_needed = self.window.unanswered(alarm.needed - 1)?;
+        let proof = self.last_proof.unwrap_or(self.alive_since);
+        // At the idle pace nothing is sent for long: that is not the path's silence.
+        let silent_from = proof.max(self.blind_until).max(oldest.before(self.cfg.interval));
+        Some((silent_from + self.cfg.silence).max(last_needed + self.miss_after()))
+    }
+
+    fn hold_over_at(&self) -> Option<Time> {
+        match (self.base, self.alarm) {
+            (Base::Held(until), None) => Some(until),
+            _ => None,
+        }
+    }
+
+    /// Probes soon, but no faster than a suspect.
+    fn hurry(&mut self, now: Time) {
+        let earliest = self.last_probe.map_or(now, |last| now.max(last + self.cfg.suspect_interval));
+        self.next_probe = self.next_probe.min(earliest);
+    }
+
+    /// Both directions work.
+    fn prove(&mut self, proof: Proof, now: Time) {
+        self.last_proof = self.last_proof.max(Some(now));
+        // What a hint is about came after probes that were already on their way.
+        let disproven = |a: Alarm| a.reason != Reason::Hint || proof.sent >= a.since;
+        let cleared = self.alarm.is_some_and(disproven);
+        if cleared {
+            self.alarm = None;
+            if self.base == Base::Up {
+                self.show(Reason::Answered, now);
+            }
+        }
+        if cleared || !self.is_alive() {
+            self.next_probe = self.last_probe.map_or(now, |last| last + self.interval());
+        }
+        match self.base {
+            Base::Unknown => {
+                self.alive_since = now;
+                self.become_base(Base::Up, Reason::Answered, now);
+            }
+            Base::Down => {
+                self.alive_since = now;
+                self.become_base(Base::Held(now + self.next_hold), Reason::HoldDown, now);
+            }
+            Base::Up | Base::Held(_) => {}
+        }
+    }
+
+    /// Suspects the path and probes it at once.
+    fn raise(&mut self, reason: Reason, now: Time) {
+        if let Some(alarm) = &mut self.alarm {
+            if reason == Reason::Hint {
+                alarm.reason = reason;
+            }
+            return;
+        }
+        let loss = self.window.unproven(self.alive_since, now, self.miss_after()).unwrap_or(0.0);
+        self.alarm = Some(Alarm { since: now, reason, needed: self.cfg.unanswered_for(loss).max(1) });
+        self.next_probe = self.next_probe.min(now);
+        if self.base == Base::Up {
+            self.show(reason, now);
+        }
+    }
+
+    fn fall(&mut self, reason: Reason, now: Time) {
+        let up_since = (self.base == Base::Up).then_some(self.alive_since);
+        self.next_hold = self.hold.fail(&self.cfg, up_since, now);
+        self.window.forgive();
+        self.become_base(Base::Down, reason, now);
+    }
+
+    fn become_base(&mut self, base: Base, reason: Reason, now: Time) {
+        self.base = base;
+        self.alarm = None;
+        self.show(reason, now);
+    }
+
+    fn show(&mut self, reason: Reason, now: Time) {
+        let to = match (self.base, self.alarm) {
+            (Base::Unknown, _) => State::Unknown,
+            (Base::Up, None) => State::Up,
+            (Base::Up, Some(_)) => State::Suspect,
+            (Base::Held(_), _) => State::Held,
+            (Base::Down, _) => State::Down,
+        };
+        self.reason = reason;
+        if to != self.shown {
+            let from = std::mem::replace(&mut self.shown, to);
+            self.shown_since = now;
+            self.emit(Event::State { from, to, reason, at: now, last_proof: self.last_proof });
+        }
+    }
+
+    fn emit(&mut self, event: Event) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+}

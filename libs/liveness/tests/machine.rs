@@ -1,0 +1,205 @@
+//! The state machine step by step.
+
+use std::time::Duration;
+
+use hawser_liveness::{Config, Event, Mode, Path, Reason, State, Time};
+
+fn at(ms: u64) -> Time {
+    Time::from_millis(ms)
+}
+
+/// Runs timeouts and probes from `from` to `to`, every millisecond; probes are answered at once where `answer`.
+fn run(path: &mut Path, from: u64, to: u64, answer: bool) -> Vec<u64> {
+    let mut sent = Vec::new();
+    for ms in from..to {
+        path.handle_timeout(at(ms));
+        while let Some(seq) = path.poll_probe(at(ms)) {
+            sent.push(ms);
+            if answer {
+                path.handle_probe_answer(seq, at(ms));
+            }
+        }
+    }
+    sent
+}
+
+fn up(mode: Mode) -> Path {
+    let mut path = Path::new(Config { mode, ..Config::default() }, at(0));
+    path.handle_session(true, at(0));
+    run(&mut path, 0, 1_000, true);
+    assert_eq!(path.state(), State::Up);
+    path
+}
+
+#[test]
+fn a_path_is_unknown_until_it_answers_and_then_up_without_hold_down() {
+    let mut path = Path::new(Config::default(), at(0));
+    assert_eq!(run(&mut path, 0, 10_000, false).len(), 100);
+    assert_eq!((path.state(), path.reason()), (State::Unknown, Reason::Started));
+    run(&mut path, 10_000, 10_101, true);
+    assert_eq!((path.state(), path.since()), (State::Up, at(10_000)));
+}
+
+#[test]
+fn a_miss_makes_it_suspect_and_the_next_answer_clears_it() {
+    let mut path = up(Mode::Probes);
+    let sent = run(&mut path, 1_000, 1_090, false);
+    assert_eq!(sent, [1_000, 1_020, 1_040, 1_060, 1_080]);
+    assert_eq!((path.state(), path.reason()), (State::Suspect, Reason::AnswerMissed));
+    run(&mut path, 1_090, 1_101, true);
+    assert_eq!((path.state(), path.reason()), (State::Up, Reason::Answered));
+    let sent = run(&mut path, 1_101, 1_401, true);
+    assert_eq!(sent, [1_200, 1_300, 1_400], "back to the normal pace");
+}
+
+#[test]
+fn silence_is_a_verdict_after_300_ms() {
+    let mut path = up(Mode::Probes);
+    run(&mut path, 1_000, 1_200, false);
+    assert_eq!(path.state(), State::Suspect);
+    run(&mut path, 1_200, 1_202, false);
+    assert_eq!((path.state(), path.reason(), path.since()), (State::Down, Reason::Silent, at(1_200)));
+    let events: Vec<Event> = std::iter::from_fn(|| path.poll_event()).collect();
+    let last = events.last().expect("events");
+    assert!(
+        matches!(last, Event::State { to: State::Down, last_proof: Some(p), .. } if *p == at(900)),
+        "the verdict says when the path was last proven: {events:?}"
+    );
+}
+
+#[test]
+fn two_refusals_of_different_packets_are_a_verdict_and_one_repeated_is_not() {
+    let mut path = up(Mode::Probes);
+    path.handle_port_unreachable(7, at(1_000));
+    path.handle_port_unreachable(7, at(1_010));
+    assert_eq!((path.state(), path.reason()), (State::Suspect, Reason::Hint));
+    assert!(path.poll_probe(at(1_010)).is_some(), "a suspect is probed at once");
+    path.handle_port_unreachable(8, at(1_011));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused));
+
+    let mut path = up(Mode::Probes);
+    path.handle_port_unreachable(7, at(1_000));
+    path.handle_port_unreachable(8, at(1_201));
+    assert_eq!(path.state(), State::Suspect, "200 ms apart is too far");
+}
+
+#[test]
+fn a_hint_is_disproven_only_by_a_probe_sent_after_it() {
+    let mut path = up(Mode::Probes);
+    let early = path.poll_probe(at(1_000)).expect("due");
+    path.handle_hint(at(1_001));
+    path.handle_probe_answer(early, at(1_002));
+    assert_eq!(path.state(), State::Suspect);
+    let late = path.poll_probe(at(1_002)).expect("a suspect is probed at once");
+    path.handle_probe_answer(late, at(1_003));
+    assert_eq!(path.state(), State::Up);
+}
+
+#[test]
+fn own_lag_is_never_held_against_the_path() {
+    let mut path = up(Mode::Probes);
+    run(&mut path, 1_000, 1_019, false);
+    path.handle_lag(at(1_900), Duration::from_millis(880));
+    path.handle_timeout(at(1_900));
+    assert_eq!(path.state(), State::Up);
+    run(&mut path, 1_900, 2_190, false);
+    assert_eq!(path.state(), State::Suspect, "silence counts from the end of the lag");
+    run(&mut path, 2_190, 2_202, false);
+    assert_eq!(path.state(), State::Down);
+
+    let mut path = up(Mode::Probes);
+    run(&mut path, 1_000, 1_019, false);
+    path.handle_lag(at(1_200), Duration::from_millis(49));
+    run(&mut path, 1_200, 1_202, false);
+    assert_eq!(path.state(), State::Suspect, "less than half an interval is no excuse");
+}
+
+#[test]
+fn echoes_prove_a_path_whose_answers_are_lost_and_stale_ones_do_not() {
+    let mut path = up(Mode::Probes);
+    for ms in 1_000..3_000 {
+        path.handle_timeout(at(ms));
+        if let Some(seq) = path.poll_probe(at(ms)) {
+            path.handle_peer_probe(ms, seq, at(ms));
+        }
+    }
+    assert_eq!(path.state(), State::Up);
+    for ms in 3_000..3_500 {
+        path.handle_timeout(at(ms));
+        let _lost = path.poll_probe(at(ms));
+        path.handle_peer_probe(ms, 10, at(ms));
+    }
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::OneWay));
+}
+
+#[test]
+fn hold_down_doubles_while_it_flaps_and_can_be_released() {
+    let mut path = up(Mode::Probes);
+    let mut ms = 1_000;
+    for hold in [5_000, 10_000, 20_000] {
+        run(&mut path, ms, ms + 1_000, false);
+        assert_eq!(path.state(), State::Down);
+        ms += 1_000;
+        run(&mut path, ms, ms + hold - 1, true);
+        assert_eq!((path.state(), path.reason()), (State::Held, Reason::HoldDown), "{hold}");
+        run(&mut path, ms + hold - 1, ms + hold + 200, true);
+        assert_eq!((path.state(), path.reason()), (State::Up, Reason::HoldOver), "{hold}");
+        ms += hold + 200;
+    }
+    run(&mut path, ms, ms + 1_000, false);
+    run(&mut path, ms + 1_000, ms + 1_200, true);
+    assert_eq!(path.state(), State::Held);
+    path.release_hold(at(ms + 1_200));
+    assert_eq!((path.state(), path.reason()), (State::Up, Reason::Released));
+}
+
+#[test]
+fn silence_ends_a_held_path_too() {
+    let mut path = up(Mode::Probes);
+    run(&mut path, 1_000, 2_000, false);
+    run(&mut path, 2_000, 2_500, true);
+    assert_eq!(path.state(), State::Held);
+    run(&mut path, 2_500, 3_000, false);
+    assert_eq!(path.state(), State::Down);
+}
+
+#[test]
+fn probes_need_a_session_where_the_mode_says_so() {
+    let mut path = Path::new(Config { mode: Mode::ProbesInSession, ..Config::default() }, at(0));
+    assert_eq!(path.poll_probe(at(0)), None);
+    assert_eq!(path.poll_timeout(), None, "nothing to do until there is one");
+    path.handle_session(true, at(50));
+    assert!(path.poll_probe(at(50)).is_some());
+
+    let mut path = up(Mode::ProbesInSession);
+    path.handle_session(false, at(1_000));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::NoSession));
+    path.handle_session(true, at(1_100));
+    run(&mut path, 1_100, 1_201, true);
+    assert_eq!(path.state(), State::Held);
+}
+
+#[test]
+fn a_plain_peer_lives_by_its_session() {
+    let mut path = Path::new(Config { mode: Mode::SessionOnly, ..Config::default() }, at(0));
+    path.handle_session(true, at(10));
+    assert_eq!((path.state(), path.reason()), (State::Up, Reason::Session));
+    assert!(run(&mut path, 10, 5_000, false).is_empty());
+    path.handle_hint(at(5_000));
+    assert_eq!(path.state(), State::Up);
+    path.handle_session(false, at(5_001));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::NoSession));
+    path.handle_session(true, at(5_002));
+    assert_eq!(path.state(), State::Up);
+}
+
+#[test]
+fn the_peers_drain_is_told_once() {
+    let mut path = up(Mode::Probes);
+    while path.poll_event().is_some() {}
+    path.handle_drain(true);
+    path.handle_drain(true);
+    assert!(path.peer_draining());
+    assert_eq!(path.poll_event(), Some(Event::PeerDraining(true)));
+    assert_eq!(path.poll_event(), None);
+}
