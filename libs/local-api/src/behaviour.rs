@@ -278,6 +278,7 @@ pub async fn older_versions_are_the_same_object(writers: Writers<'_>) {
 
 /// An export of namespace `shop`.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "callers write json! in place")]
 pub fn export(name: &str, spec: Value) -> Object {
     let value = json!({
         "apiVersion": EXPORT.api_version, "kind": EXPORT.kind,

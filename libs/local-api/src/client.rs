@@ -60,6 +60,15 @@ pub trait Resource: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwne
     }
 }
 
+/// Work that needs the type behind a [`Kind`]; see [`with_type`].
+pub trait ForType {
+    /// What comes of it.
+    type Output;
+
+    /// Does it for one type.
+    fn run<K: Resource>(self) -> Self::Output;
+}
+
 macro_rules! resource {
     ($($type:ident $api_version:literal $namespaced:literal),* $(,)?) => {$(
         impl Resource for $type {
@@ -74,6 +83,14 @@ macro_rules! resource {
 
         /// Every kind there is.
         pub const KINDS: &[Kind] = &[$(Kind::of::<$type>()),*];
+
+        /// Runs `work` with the type of `kind`; none for a kind that is not in [`KINDS`].
+        pub fn with_type<W: ForType>(kind: Kind, work: W) -> Option<W::Output> {
+            $(if kind == Kind::of::<$type>() {
+                return Some(work.run::<$type>());
+            })*
+            None
+        }
     };
 }
 
@@ -154,7 +171,7 @@ impl Client {
             Ok(status) => self.api.apply_status(kind, key, status).await,
             Err(error) => Err(Error::Invalid {
                 kind: kind.kind,
-                key,
+                key: Box::new(key),
                 field: "status".to_owned(),
                 rule: error.to_string(),
                 remedy: "fix the field named".to_owned(),

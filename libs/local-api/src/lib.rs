@@ -26,6 +26,7 @@ use futures::stream::BoxStream;
 
 pub use client::{Client, Key, Resource, View};
 pub use follow::{Changes, synced, wait_for};
+pub use reflect::{ParseError, parse};
 pub use value::{Kind, Object};
 
 /// What a watch yields.
@@ -48,7 +49,7 @@ pub enum Error {
         /// The object's kind.
         kind: &'static str,
         /// Its name.
-        key: Key,
+        key: Box<Key>,
         /// Its owner, e.g. a file or a process.
         owner: String,
         /// What to do.
@@ -60,7 +61,7 @@ pub enum Error {
         /// The object's kind.
         kind: &'static str,
         /// Its name.
-        key: Key,
+        key: Box<Key>,
     },
     /// The object is not valid.
     #[error("{kind} {key}: {field}: {rule}; {remedy}")]
@@ -68,7 +69,7 @@ pub enum Error {
         /// The object's kind.
         kind: &'static str,
         /// Its name.
-        key: Key,
+        key: Box<Key>,
         /// The field at fault.
         field: String,
         /// The rule it breaks.

@@ -98,7 +98,7 @@ impl State {
         match self.owners.get(&(kind, key.clone())) {
             Some(owner) if !self.owns(writer, owner) => Err(Error::Owned {
                 kind: kind.kind,
-                key: key.clone(),
+                key: Box::new(key.clone()),
                 owner: owner.clone(),
                 remedy: format!("let {owner} change it"),
             }),
@@ -138,7 +138,7 @@ impl LocalApi for Writer {
         let state = self.shared.lock();
         state.open()?;
         let Some(current) = self.shared.board.get(kind, &key) else {
-            return Err(Error::NotFound { kind: kind.kind, key });
+            return Err(Error::NotFound { kind: kind.kind, key: Box::new(key) });
         };
         self.shared.board.set((*current).clone().with_status(Some(status)));
         drop(state);

@@ -102,14 +102,18 @@ impl<K: Resource> Reflection<K> {
 /// Why an object is no `K`.
 #[derive(Debug, thiserror::Error)]
 #[error("{field}: {rule}")]
-pub(crate) struct ParseError {
+pub struct ParseError {
     /// The path of the field at fault.
-    pub(crate) field: String,
+    pub field: String,
     /// What is wrong with it.
-    pub(crate) rule: String,
+    pub rule: String,
 }
 
-pub(crate) fn parse<K: Resource>(object: Object) -> Result<K, ParseError> {
+/// Reads an object as its type.
+///
+/// # Errors
+/// Names the first field that breaks a rule.
+pub fn parse<K: Resource>(object: Object) -> Result<K, ParseError> {
     serde_path_to_error::deserialize(object.value)
         .map_err(|error| ParseError { field: error.path().to_string(), rule: error.inner().to_string() })
 }

@@ -148,7 +148,13 @@ fn key_of(kind: Kind, value: &Value) -> Key {
 }
 
 fn invalid(kind: Kind, key: Key, field: &str, rule: &str, remedy: &str) -> Error {
-    Error::Invalid { kind: kind.kind, key, field: field.to_owned(), rule: rule.to_owned(), remedy: remedy.to_owned() }
+    Error::Invalid {
+        kind: kind.kind,
+        key: Box::new(key),
+        field: field.to_owned(),
+        rule: rule.to_owned(),
+        remedy: remedy.to_owned(),
+    }
 }
 
 fn is_dns_label(text: &str) -> bool {
