@@ -1,0 +1,148 @@
+//! Other clusters: `RemoteCluster` objects, and how this cluster's gateways reach them.
+
+use std::collections::BTreeMap;
+
+use hawser_api::core::ObjectMeta;
+use hawser_api::hawser::{GatewayClusterStatus, RemoteCluster, RemoteClusterSpec, RemoteClusterStatus};
+use hawser_model::{ClusterId, PrefixSet};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::condition::{Status, Wanted, settle};
+use crate::gateway;
+use crate::local::Local;
+use crate::view::{MemberKey, View};
+
+/// How long the endpoints of a cluster without a live path are kept, not ready.
+pub const DARK_FOR: SignedDuration = SignedDuration::from_mins(15);
+
+/// How a remote cluster is reached, summed up over this cluster's gateways.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// At least one gateway carries traffic to it.
+    Live { degraded: Option<String> },
+    /// No gateway has said anything yet.
+    Unknown,
+    /// Every gateway that knows says that there is no path, the last one since then.
+    Dark { since: Timestamp, reason: String },
+}
+
+impl Reach {
+    pub(crate) fn is_dark(&self) -> bool {
+        matches!(self, Self::Dark { .. })
+    }
+
+    /// Whether its endpoints have outlived their use.
+    pub(crate) fn is_gone(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Dark { since, .. } if *since + DARK_FOR <= now)
+    }
+}
+
+/// What this cluster's gateways say of each member.
+pub(crate) fn reaches(local: &Local) -> BTreeMap<MemberKey, Reach> {
+    let mut rows: BTreeMap<MemberKey, Vec<(&str, &GatewayClusterStatus)>> = BTreeMap::new();
+    for node in &local.gateway_nodes {
+        for row in node.status.iter().flat_map(|s| &s.clusters) {
+            if let (Ok(id), Ok(generation)) = (ClusterId::new(&row.cluster), u64::try_from(row.generation)) {
+                rows.entry((id, generation)).or_default().push((&node.spec.node, row));
+            }
+        }
+    }
+    rows.into_iter().map(|(member, rows)| (member, reach(&rows))).collect()
+}
+
+fn reach(rows: &[(&str, &GatewayClusterStatus)]) -> Reach {
+    let carries = |row: &GatewayClusterStatus| matches!(row.state.as_str(), "Live" | "Held");
+    let mut worse = Vec::new();
+    for (node, row) in rows {
+        if row.state == "Live" && row.live_paths < row.total_paths {
+            worse.push(format!("{node}: {} of {} paths carry traffic", row.live_paths, row.total_paths));
+        } else if row.state != "Live" {
+            worse.push(format!("{node}: {}: {}", row.state, row.reason));
+        }
+    }
+    worse.sort();
+    if rows.iter().any(|(_, row)| carries(row)) {
+        return Reach::Live { degraded: (!worse.is_empty()).then(|| worse.join("; ")) };
+    }
+    let dark = rows.iter().filter(|(_, row)| row.state == "Dark");
+    match dark.clone().map(|(_, row)| row.since.0).max() {
+        Some(since) if dark.count() == rows.len() => Reach::Dark { since, reason: worse.join("; ") },
+        Some(_) | None => Reach::Unknown,
+    }
+}
+
+/// The object for one member. `existing` is what is there now: gateways are kept while no view says otherwise, and the
+/// revision while nothing else changes.
+pub(crate) fn object(
+    member: &MemberKey,
+    prefixes: &PrefixSet,
+    revision: u64,
+    view: Option<&View>,
+    existing: Option<&RemoteCluster>,
+) -> RemoteCluster {
+    let (id, generation) = member;
+    let same = existing.filter(|e| u64::try_from(e.spec.generation) == Ok(*generation));
+    let gateways = match view {
+        Some(view) => view
+            .shards
+            .get(member)
+            .map(|s| s.gateways.values().map(|g| gateway::to_remote(g)).collect())
+            .unwrap_or_default(),
+        None => same.map(|e| e.spec.gateways.clone()).unwrap_or_default(),
+    };
+    let mut spec = RemoteClusterSpec {
+        cluster_id: id.to_string(),
+        generation: i64::try_from(*generation).unwrap_or(i64::MAX),
+        roster_revision: same.map_or(0, |e| e.spec.roster_revision),
+        prefixes: prefixes.iter().map(ToString::to_string).collect(),
+        gateways,
+    };
+    if same.is_none_or(|e| e.spec != spec) {
+        spec.roster_revision = i64::try_from(revision).unwrap_or(i64::MAX);
+    }
+    RemoteCluster { metadata: ObjectMeta { name: Some(id.to_string()), ..ObjectMeta::default() }, spec, status: None }
+}
+
+/// The status of one member's object.
+pub(crate) fn status(
+    reach: &Reach,
+    silent_since: Option<Timestamp>,
+    existing: Option<&RemoteCluster>,
+    now: Timestamp,
+) -> RemoteClusterStatus {
+    let before = existing.and_then(|e| e.status.clone()).unwrap_or_default();
+    let generation = existing.and_then(|e| e.metadata.generation);
+    let (reachable, degraded) = match reach {
+        Reach::Live { degraded } => (
+            Wanted::new("Reachable", Status::True, "PathsLive", "at least one gateway carries traffic to it"),
+            match degraded {
+                Some(why) => Wanted::new("Degraded", Status::True, "PathsDown", why.as_str()),
+                None => Wanted::new("Degraded", Status::False, "AllPathsLive", "every gateway has all its paths"),
+            },
+        ),
+        Reach::Unknown => (
+            Wanted::new("Reachable", Status::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
+            Wanted::new("Degraded", Status::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
+        ),
+        Reach::Dark { reason, .. } => (
+            Wanted::new("Reachable", Status::False, "NoLivePath", reason.as_str()),
+            Wanted::new("Degraded", Status::True, "NoLivePath", reason.as_str()),
+        ),
+    };
+    let stale = match silent_since {
+        Some(since) => Wanted::new(
+            "StaleEndpoints",
+            Status::True,
+            "AgentSilent",
+            format!(
+                "its agent has not been connected to the broker since {since}: what is imported from it may be out of date"
+            ),
+        ),
+        None => Wanted::new("StaleEndpoints", Status::False, "AgentConnected", "its agent keeps its records current"),
+    };
+    RemoteClusterStatus {
+        conditions: settle(&before.conditions, vec![reachable, degraded, stale], generation, now),
+        last_failover: before.last_failover,
+        last_failover_ms: before.last_failover_ms,
+    }
+}
