@@ -1,1 +1,13 @@
-//! Scenarios on real processes, and the demo.
+//! The whole rope: two sites and a broker on real processes in the testbed, for scenarios and the demo.
+//!
+//! - [`rope`]: what every scenario starts from.
+//! - [`report`]: `target/report/<name>.json`.
+//! - [`story`]: the demo, step by step.
+//!
+//! Scenarios are in `tests/`, by what they are about. Hosts, wires and traffic are in `hawser-testbed`.
+
+pub mod report;
+pub mod rope;
+pub mod story;
+
+pub use rope::Rope;

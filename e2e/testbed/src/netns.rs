@@ -20,6 +20,7 @@ pub struct Netns {
     jobs: Option<mpsc::Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     fd: OwnedFd,
+    tid: i32,
 }
 
 impl Netns {
@@ -42,8 +43,8 @@ impl Netns {
                 job();
             }
         })?;
-        let fd = opened.recv().context("The namespace's thread ended")??;
-        let ns = Self { name: name.to_owned(), jobs: Some(jobs), thread: Some(thread), fd };
+        let (fd, tid) = opened.recv().context("The namespace's thread ended")??;
+        let ns = Self { name: name.to_owned(), jobs: Some(jobs), thread: Some(thread), fd, tid };
         ns.ip("link set lo up")?;
         for (key, value) in [
             ("ipv4/ip_forward", "1"),
@@ -67,6 +68,12 @@ impl Netns {
     #[must_use]
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), self.fd.as_raw_fd()))
+    }
+
+    /// The command that gives a shell in it, while this process lives.
+    #[must_use]
+    pub fn shell(&self) -> String {
+        format!("nsenter --target {} --net --mount", self.tid)
     }
 
     /// Runs `job` on the namespace's thread and waits for it.
@@ -143,7 +150,7 @@ impl Drop for Netns {
 }
 
 /// Moves the calling thread into new network and mount namespaces.
-fn enter(resolv_conf: Option<&Path>) -> Result<OwnedFd> {
+fn enter(resolv_conf: Option<&Path>) -> Result<(OwnedFd, i32)> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .context("Failed to make a namespace; the testbed needs root")?;
     let none: Option<&Path> = None;
@@ -156,5 +163,5 @@ fn enter(resolv_conf: Option<&Path>) -> Result<OwnedFd> {
         mount(Some(resolv_conf), "/etc/resolv.conf", none, MsFlags::MS_BIND, none)
             .context("Failed to mount resolv.conf")?;
     }
-    Ok(File::open("/proc/thread-self/ns/net")?.into())
+    Ok((File::open("/proc/thread-self/ns/net")?.into(), nix::unistd::gettid().as_raw()))
 }

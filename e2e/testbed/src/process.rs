@@ -118,6 +118,19 @@ fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(set) };
 }
 
+/// Blocks until Ctrl-C or SIGTERM.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn wait_for_interrupt() -> Result<()> {
+    let mut signals = nix::sys::signal::SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    signals.wait()?;
+    Ok(())
+}
+
 /// The folder with the built programs: `HAWSER_BIN_DIR`, or where this program's own build is.
 ///
 /// # Errors

@@ -407,6 +407,16 @@ impl Site {
         find(&self.dir.join("generated"), suffix).and_then(|path| fs::read_to_string(path).ok())
     }
 
+    /// All that the kernel of a node holds of addresses: routes and nft rules.
+    ///
+    /// # Errors
+    /// When `ip` or `nft` fail.
+    pub fn ns_text(&self, node: u8) -> Result<String> {
+        let ns = &self.node(node).ns;
+        let routes = ns.ip("route show table all")? + &ns.ip("-6 route show table all")?;
+        Ok(routes + &ns.output("nft", &["list", "ruleset"], None)?)
+    }
+
     /// Waits until `hawser status` calls all `clusters` of others live with `paths` live paths on every gateway.
     ///
     /// # Errors

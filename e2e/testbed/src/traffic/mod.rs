@@ -4,10 +4,12 @@
 //! - [`udp`]: an echo server; numbered streams over many flows that measure gaps, losses, order.
 //! - [`raw`]: any IP protocol by address: SCTP's number where the kernel has no SCTP, 253, ICMP.
 //! - [`dns`]: one question, one answer.
+//! - [`frames`]: what an attacker on the wire sends.
 //! - [`admin`]: a process's admin socket.
 
 pub mod admin;
 pub mod dns;
+pub mod frames;
 pub mod http;
 pub mod raw;
 pub mod udp;

@@ -1,0 +1,146 @@
+//! What every scenario starts from: a broker, `west` and `east` joined, all processes running, a server in `west`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use hawser_testbed::traffic::{dns, http, udp};
+use hawser_testbed::{Lab, Site, SiteOptions, Workload, wait_for};
+
+/// Long enough for a loaded machine; conditions end waits, not this.
+pub const LIMIT: Duration = Duration::from_secs(60);
+/// The exported service's name.
+pub const WEB: &str = "web.shop.svc.clusterset.local.";
+
+/// Fields are dropped in order: sites' processes before the laboratory.
+pub struct Rope {
+    /// Number 1: exports `web`.
+    pub west: Site,
+    /// Number 2: uses it.
+    pub east: Site,
+    /// WAN and broker.
+    pub lab: Lab,
+}
+
+/// A server of `web` with both its protocols.
+pub struct Web {
+    /// Where it runs.
+    pub workload: Workload,
+    /// HTTP on port 8080.
+    pub http: http::Server,
+    /// UDP echo on port 7.
+    pub udp: udp::Echo,
+}
+
+/// Ports of `web`: name, protocol, port, target port.
+pub const WEB_PORTS: [(&str, &str, u16, u16); 2] = [("http", "TCP", 80, 8080), ("echo", "UDP", 7, 7)];
+
+impl Rope {
+    /// Starts everything and waits until every gateway has its paths up.
+    ///
+    /// # Errors
+    /// With the step that failed and what was seen.
+    pub fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, |_| {})
+    }
+
+    /// Like [`Rope::start`], with other options for both sites.
+    ///
+    /// # Errors
+    /// With the step that failed and what was seen.
+    pub fn start_with(name: &str, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
+        let mut rope = Self::prepare(name, options)?;
+        rope.join_all()?;
+        rope.wait_up()?;
+        Ok(rope)
+    }
+
+    /// The laboratory with a running broker and two sites, not yet joined; nothing runs in the sites.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn prepare(name: &str, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
+        let mut lab = Lab::new(name)?;
+        lab.init_broker("demo")?;
+        lab.start_broker()?;
+        let [west, east] = [(1, "west"), (2, "east")].map(|(number, cluster)| {
+            let mut site = SiteOptions::new(number, cluster);
+            options(&mut site);
+            lab.add_site(site)
+        });
+        Ok(Self { west: west?, east: east?, lab })
+    }
+
+    /// Joins both sites with one-use tokens and starts their processes.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn join_all(&mut self) -> Result<()> {
+        for site in [&mut self.west, &mut self.east] {
+            let token = self.lab.token(&site.options.cluster, &[])?;
+            site.join(&self.lab, &token).context("Failed to join")?;
+            site.start_all()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every gateway of both sites has all its paths up.
+    ///
+    /// # Errors
+    /// With the last report.
+    pub fn wait_up(&self) -> Result<()> {
+        self.west.wait_paths(1, u32::from(self.east.options.gateways), LIMIT)?;
+        self.east.wait_paths(1, u32::from(self.west.options.gateways), LIMIT)
+    }
+
+    /// Starts a server of `web` behind a node of a site and declares the Service there.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn web(site: &Site, node: u8) -> Result<Web> {
+        let workload = site.add_workload(node)?;
+        let http = http::Server::start(&workload.ns, 8080, &site.options.cluster)?;
+        let udp = udp::Echo::start(&workload.ns, 7, &site.options.cluster)?;
+        site.service("web", false, &WEB_PORTS, &[&workload])?;
+        Ok(Web { workload, http, udp })
+    }
+
+    /// Exports `shop/web` of a site.
+    ///
+    /// # Errors
+    /// With what `hawser export` said.
+    pub fn export(&self, site: &Site) -> Result<()> {
+        site.hawser(&self.lab, 1, &["export", "shop/web", "--wait", "0s"])?.success()?;
+        Ok(())
+    }
+
+    /// Waits until the DNS of `site` answers [`WEB`], and gives the addresses, IPv4 first.
+    ///
+    /// # Errors
+    /// With the last answer.
+    pub fn resolve(site: &Site, client: &Workload) -> Result<[IpAddr; 2]> {
+        let [dns4, dns6] = site.dns();
+        let one = |server: IpAddr, kind: &str| {
+            wait_for(&format!("{kind} of {WEB} from {server}"), LIMIT, || {
+                let answer = dns::query(&client.ns, server, WEB, kind)?;
+                let first = answer.data.first().with_context(|| format!("no address: {answer:?}"))?;
+                first.parse::<IpAddr>().with_context(|| format!("not an address: {answer:?}"))
+            })
+        };
+        Ok([one(dns4, "A")?, one(dns6, "AAAA")?])
+    }
+
+    /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.
+    ///
+    /// # Errors
+    /// With the last answer.
+    pub fn ask_web(client: &Workload, address: IpAddr, limit: Duration) -> Result<String> {
+        let to = SocketAddr::new(address, 80);
+        wait_for(&format!("an answer from http://{to}"), limit, || {
+            let answer = http::get(&client.ns, to, "/", Duration::from_secs(1))?;
+            let own = format!("client={}", client.address_like(address));
+            ensure!(answer.ends_with(&own), "the source address was not kept ({own}): {answer}");
+            Ok(answer)
+        })
+    }
+}

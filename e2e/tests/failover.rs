@@ -1,0 +1,82 @@
+//! Gateways die, are cut off, lose one direction: traffic goes on.
+
+use std::net::SocketAddr;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use hawser_e2e::Rope;
+use hawser_testbed::Workload;
+use hawser_testbed::traffic::udp::{Loss, Stream};
+use hawser_testbed::traffic::{http, udp};
+
+/// Flows of a stream: enough that every path carries some.
+const FLOWS: usize = 16;
+
+/// Streams and downloads from a pod in east to one in west while `fault` happens; both must go on.
+fn survives(rope: &mut Rope, name: &str, fault: impl FnOnce(&mut Rope) -> Result<()>) -> Result<Loss> {
+    let (server, client): (Workload, Workload) = (rope.west.add_workload(3)?, rope.east.add_workload(3)?);
+    let _echo = udp::Echo::start(&server.ns, 7, "west")?;
+    let _http = http::Server::start(&server.ns, 8080, "west")?;
+    let mut downloads = Vec::new();
+    for to in [SocketAddr::new(server.v4.into(), 8080), SocketAddr::new(server.v6.into(), 8080)] {
+        downloads.push(http::Download::start(&client.ns, to, Duration::from_secs(6))?);
+    }
+    let stream = Stream::start(&client.ns, SocketAddr::new(server.v4.into(), 7), FLOWS)?;
+    thread::sleep(Duration::from_secs(1));
+    fault(rope)?;
+    thread::sleep(Duration::from_secs(4));
+    let loss = stream.finish()?;
+    for download in downloads {
+        let progress = download.finish()?;
+        ensure!(progress.complete, "{name}: a download broke: {progress:?}");
+    }
+    println!(
+        "{name}: longest time without traffic of any flow {:?}, {} of {} lost",
+        loss.longest_gap,
+        loss.lost(),
+        loss.sent
+    );
+    ensure!(loss.longest_gap < Duration::from_secs(3), "{name}: traffic did not go on: {loss:?}");
+    Ok(loss)
+}
+
+#[test]
+fn a_killed_gateway_process_on_either_side() -> Result<()> {
+    let mut rope = Rope::start("kill")?;
+    survives(&mut rope, "west's gateway killed", |rope| rope.west.kill(1, "hawser-gateway"))?;
+    rope.west.start(1, "hawser-gateway")?;
+    rope.wait_up()?;
+    survives(&mut rope, "east's gateway killed", |rope| rope.east.kill(2, "hawser-gateway"))?;
+    Ok(())
+}
+
+#[test]
+fn a_gateway_host_cut_off() -> Result<()> {
+    let mut rope = Rope::start("cutoff")?;
+    survives(&mut rope, "west's gateway host cut off", |rope| {
+        rope.lab.wan().isolate("west-gw1")?;
+        rope.west.lan.isolate("west-gw1")
+    })?;
+    Ok(())
+}
+
+#[test]
+fn the_clients_gateway_host_cut_off() -> Result<()> {
+    let mut rope = Rope::start("cutoff2")?;
+    survives(&mut rope, "east's gateway host cut off", |rope| {
+        rope.lab.wan().isolate("east-gw2")?;
+        rope.east.lan.isolate("east-gw2")
+    })?;
+    Ok(())
+}
+
+#[test]
+fn a_path_black_holed_one_way_and_a_gateway_without_its_wan() -> Result<()> {
+    let mut rope = Rope::start("blackhole")?;
+    survives(&mut rope, "a path black-holed one way", |rope| rope.lab.wan().black_hole("west-gw1", "east-gw1"))?;
+    rope.lab.wan().heal()?;
+    rope.wait_up()?;
+    survives(&mut rope, "a gateway that loses its WAN", |rope| rope.lab.wan().isolate("east-gw1"))?;
+    Ok(())
+}
