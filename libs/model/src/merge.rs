@@ -202,7 +202,7 @@ impl Exports<'_, '_> {
         let families = |h: &ExportHeader| h.ip_families.iter().copied().collect::<BTreeSet<IpFamily>>();
         let affinity_config = |h: &ExportHeader| h.session_affinity_timeout;
         let from_oldest = |value: &dyn Display| format!("{:?} from", value.to_string());
-        let optional = |value: Option<&dyn Display>| value.map_or_else(|| "none from".to_owned(), |v| from_oldest(v));
+        let optional = |value: Option<&dyn Display>| value.map_or_else(|| "none from".to_owned(), from_oldest);
         let timeout = import.session_affinity_timeout.map(|s| format!("timeoutSeconds: {s}"));
         let using_ports =
             format!("the union of all ports{}, and where two exclude each other that of", lost_ports(lost));
