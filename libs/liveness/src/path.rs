@@ -218,6 +218,13 @@ impl Path {
         }
     }
 
+    /// An authenticated word that the peer's process is gone: no further proof is needed.
+    pub fn handle_gone(&mut self, now: Time) {
+        if self.is_alive() {
+            self.fall(Reason::Gone, now);
+        }
+    }
+
     /// The caller's own loop was late by `lag`: beyond half an interval, silence until now proves nothing.
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
         if lag > self.cfg.interval / 2 {

@@ -113,6 +113,8 @@ pub enum Reason {
     OneWay,
     /// The peer's host refuses our packets: nothing listens there.
     Refused,
+    /// Its host says that it is gone.
+    Gone,
     /// There is a session.
     Session,
     /// There is no session any more.
@@ -137,6 +139,7 @@ impl Reason {
             Self::Silent => "nothing is heard from the peer",
             Self::OneWay => "the peer is heard but does not hear us",
             Self::Refused => "the peer's host refuses our packets",
+            Self::Gone => "its host says that it is gone",
             Self::Session => "has a session",
             Self::NoSession => "has no session",
             Self::HoldDown => "answers again, in hold-down",

@@ -203,3 +203,12 @@ fn the_peers_drain_is_told_once() {
     assert_eq!(path.poll_event(), Some(Event::PeerDraining(true)));
     assert_eq!(path.poll_event(), None);
 }
+
+#[test]
+fn word_that_the_peer_is_gone_is_believed_at_once_and_the_path_may_return() {
+    let mut path = up(Mode::Probes);
+    path.handle_gone(at(1_000));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Gone));
+    run(&mut path, 1_000, 1_101, true);
+    assert_eq!(path.state(), State::Held);
+}

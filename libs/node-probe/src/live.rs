@@ -1,0 +1,154 @@
+//! The clusters that a gateway reaches, in pages that fit a datagram, and a node's view of them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use hawser_liveness::ClusterState;
+use hawser_model::ClusterId;
+
+/// Bytes of entries in one page: what a datagram has left beside the longest node name.
+const PAGE_BYTES: usize = 800;
+/// Bytes of an entry apart from its name: state and length.
+pub(crate) const ENTRY_OVERHEAD: usize = 2;
+
+/// One page of what a gateway says about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LivePage {
+    /// Grows with each change of the set or the flag while the gateway process runs.
+    pub version: u64,
+    /// Whether the gateway asks to be left alone.
+    pub draining: bool,
+    /// Which page of `parts` this is, from 0.
+    pub part: u8,
+    /// How many pages there are, at least 1.
+    pub parts: u8,
+    /// The remote clusters of this page and how they are reached.
+    pub clusters: Vec<(ClusterId, ClusterState)>,
+}
+
+/// Puts a gateway's state into pages, at least one. Answers carry one page each, in turn; notices go out for every page.
+/// What exceeds 255 pages (thousands of clusters) is left out.
+#[must_use]
+pub fn pages(version: u64, draining: bool, clusters: &[(ClusterId, ClusterState)]) -> Vec<LivePage> {
+    let mut groups: Vec<Vec<(ClusterId, ClusterState)>> = vec![Vec::new()];
+    let mut used = 0;
+    for entry in clusters {
+        let bytes = ENTRY_OVERHEAD + entry.0.as_str().len();
+        if used + bytes > PAGE_BYTES {
+            groups.push(Vec::new());
+            used = 0;
+        }
+        used += bytes;
+        if let Some(group) = groups.last_mut() {
+            group.push(entry.clone());
+        }
+    }
+    groups.truncate(usize::from(u8::MAX));
+    let parts = u8::try_from(groups.len()).unwrap_or(u8::MAX);
+    (0..parts).zip(groups).map(|(part, clusters)| LivePage { version, draining, part, parts, clusters }).collect()
+}
+
+/// What a node knows about one gateway, from its pages in any order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LiveView {
+    instance: u64,
+    version: u64,
+    draining: bool,
+    clusters: BTreeMap<ClusterId, ClusterState>,
+    /// Pages of this version that came.
+    seen: BTreeSet<u8>,
+    /// Clusters that pages of this version named.
+    named: BTreeSet<ClusterId>,
+}
+
+impl LiveView {
+    /// Takes a page of the gateway process `instance` in. True where that changed a cluster's state or the drain flag.
+    /// What a page names holds at once; what no page names goes when all pages of a version have come.
+    pub fn apply(&mut self, instance: u64, page: &LivePage) -> bool {
+        let restarted = instance != self.instance;
+        if !restarted && page.version < self.version {
+            return false;
+        }
+        if restarted || page.version > self.version {
+            self.instance = instance;
+            self.version = page.version;
+            self.seen.clear();
+            self.named.clear();
+        }
+        let mut changed = std::mem::replace(&mut self.draining, page.draining) != page.draining;
+        for (cluster, state) in &page.clusters {
+            self.named.insert(cluster.clone());
+            changed |= self.clusters.insert(cluster.clone(), *state) != Some(*state);
+        }
+        self.seen.insert(page.part);
+        if self.seen.len() >= usize::from(page.parts) {
+            let before = self.clusters.len();
+            self.clusters.retain(|cluster, _| self.named.contains(cluster));
+            changed |= self.clusters.len() != before;
+        }
+        changed
+    }
+
+    /// Whether the gateway asks to be left alone.
+    #[must_use]
+    pub fn draining(&self) -> bool {
+        self.draining
+    }
+
+    /// How the gateway reaches a cluster; unknown where it has not said.
+    #[must_use]
+    pub fn state(&self, cluster: &ClusterId) -> ClusterState {
+        self.clusters.get(cluster).copied().unwrap_or(ClusterState::Unknown)
+    }
+
+    /// All that the gateway named.
+    pub fn clusters(&self) -> impl Iterator<Item = (&ClusterId, ClusterState)> {
+        self.clusters.iter().map(|(cluster, state)| (cluster, *state))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(n: usize, state: ClusterState) -> Vec<(ClusterId, ClusterState)> {
+        (0..n).map(|i| (ClusterId::new(format!("cluster-{i:055}")).unwrap(), state)).collect()
+    }
+
+    #[test]
+    fn pages_in_any_order_make_the_view() {
+        let clusters = set(100, ClusterState::Live);
+        let all = pages(1, false, &clusters);
+        assert!(all.len() > 5, "{}", all.len());
+        let mut view = LiveView::default();
+        for page in all.iter().rev() {
+            assert!(view.apply(1, page));
+        }
+        assert_eq!(view.clusters().count(), 100);
+        assert!(!view.apply(1, &all[0]), "nothing new");
+
+        let fewer = pages(2, true, &clusters[..1]);
+        assert!(view.apply(1, &fewer[0]));
+        assert!(view.draining());
+        assert_eq!(view.clusters().count(), 1);
+        assert!(!view.apply(1, &all[3]), "an older version changes nothing");
+        assert!(view.draining());
+        assert!(view.apply(2, &pages(1, false, &[])[0]), "a restarted gateway counts from anew");
+        assert_eq!((view.clusters().count(), view.draining()), (0, false));
+        assert_eq!(view.state(&clusters[0].0), ClusterState::Unknown);
+    }
+
+    #[test]
+    fn a_change_holds_before_all_its_pages_came() {
+        let mut view = LiveView::default();
+        pages(1, false, &set(40, ClusterState::Live)).iter().for_each(|p| {
+            view.apply(9, p);
+        });
+        let dark = set(40, ClusterState::Dark);
+        assert!(view.apply(9, &pages(2, false, &dark)[1]));
+        assert_eq!(
+            view.clusters().filter(|(_, s)| *s == ClusterState::Dark).count(),
+            pages(2, false, &dark)[1].clusters.len()
+        );
+        assert_eq!(view.clusters().count(), 40);
+    }
+}
