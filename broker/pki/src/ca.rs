@@ -250,7 +250,7 @@ fn host(address: &str) -> &str {
         return host;
     }
     match address.split_once(':') {
-        Some((host, port)) if !port.contains(':') => host,
+        Some((host, port)) if port.parse::<u16>().is_ok() => host,
         Some(_) | None => address,
     }
 }

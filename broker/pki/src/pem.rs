@@ -21,6 +21,14 @@ pub fn encode_certificates<'a>(chain: impl IntoIterator<Item = &'a [u8]>) -> Str
     text
 }
 
+/// A private key (PKCS#8) as PEM.
+#[must_use]
+pub fn encode_key(key: &PrivatePkcs8KeyDer<'_>) -> String {
+    let mut text = String::new();
+    encode("PRIVATE KEY", key.secret_pkcs8_der(), &mut text);
+    text
+}
+
 fn encode(label: &str, der: &[u8], text: &mut String) {
     let body = STANDARD.encode(der);
     // Writing to a String can't fail.
