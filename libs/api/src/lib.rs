@@ -5,6 +5,7 @@
 //! - [`core`]: `Service`, `EndpointSlice`, `Node`, `Namespace`, as Kubernetes has them.
 //! - [`labels`]: labels, annotations and names with a meaning.
 //! - [`report`]: what a gateway's admin endpoint answers.
+//! - [`yaml`]: manifests as text.
 //!
 //! The domain model is `hawser-model`; conversions between the two live here.
 
@@ -12,6 +13,7 @@ pub mod hawser;
 pub mod labels;
 pub mod mcs;
 pub mod report;
+pub mod yaml;
 
 pub use kube;
 

@@ -1,0 +1,45 @@
+//! Flags of every process that runs on a site's host.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use hawser_model::NodeName;
+
+/// Which site, which host of it, and where this host keeps its own state; to be flattened into a process's own flags.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Site")]
+pub struct SiteArgs {
+    /// The directory of the site's manifests.
+    #[arg(long, env = "HAWSER_SITE", value_name = "DIR")]
+    pub site: PathBuf,
+    /// This host's name: the name of its Node.
+    #[arg(long, env = "HAWSER_NODE", value_name = "NAME")]
+    pub node: NodeName,
+    /// Where this host's processes keep keys and last states.
+    #[arg(long, env = "HAWSER_STATE", value_name = "DIR", default_value = "/var/lib/hawser")]
+    pub state: PathBuf,
+}
+
+impl SiteArgs {
+    /// The folder of a process's own state, `<state>/<process>`, made where it is missing, for its owner only (0700).
+    ///
+    /// # Errors
+    /// When it can't be made or isn't a folder.
+    pub fn state_dir(&self, process: &str) -> io::Result<PathBuf> {
+        let dir = self.state.join(process);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir)?;
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700))?;
+        Ok(dir)
+    }
+
+    /// The folder of the site's identity files.
+    #[must_use]
+    pub fn secrets_dir(&self) -> PathBuf {
+        secrets_dir(&self.site)
+    }
+}
+
+pub(crate) fn secrets_dir(site: &Path) -> PathBuf {
+    site.join("secrets")
+}
