@@ -9,6 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 use hawser_e2e::report::Report;
 use hawser_e2e::story::{self, Narrator, Stage};
+use hawser_testbed::process::Interrupt;
 
 /// Two sites, one broker, an exported service reached by name through WireGuard, a gateway killed on the way.
 ///
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args) -> Result<bool> {
+    let interrupt = args.keep.then(Interrupt::keep).transpose()?;
     let mut printer = Printer { start: Instant::now(), step: 0 };
     let mut report = Report::new("demo");
     let stage = story::tell(&mut printer, &mut report)?;
@@ -61,13 +63,13 @@ fn run(args: &Args) -> Result<bool> {
         let verdict = if row.pass { "ok" } else { "MISSED" };
         println!("  {verdict:6} {} = {:.0} {} (goal {})", row.id, row.value, row.unit, row.goal);
     }
-    if args.keep {
-        keep(&stage)?;
+    if let Some(interrupt) = interrupt {
+        keep(&stage, &interrupt)?;
     }
     Ok(report.passes())
 }
 
-fn keep(stage: &Stage) -> Result<()> {
+fn keep(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
     println!("\nEverything runs on until Ctrl-C. A shell on each host:");
     let rope = &stage.rope;
     println!("  {:12} {}", "broker", rope.lab.broker_host().shell());
@@ -78,5 +80,5 @@ fn keep(stage: &Stage) -> Result<()> {
         println!("  {:12} {}", workload.ns.name(), workload.ns.shell());
     }
     println!("Manifests, state and logs: {}", rope.lab.dir().display());
-    hawser_testbed::process::wait_for_interrupt()
+    interrupt.wait()
 }

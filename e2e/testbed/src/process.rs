@@ -118,17 +118,30 @@ fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(set) };
 }
 
-/// Blocks until Ctrl-C or SIGTERM.
-///
-/// # Errors
-/// When the kernel refuses.
-pub fn wait_for_interrupt() -> Result<()> {
-    let mut signals = nix::sys::signal::SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    signals.wait()?;
-    Ok(())
+/// Ctrl-C and SIGTERM, kept for later: made before any thread, so that all threads leave them alone.
+pub struct Interrupt(nix::sys::signal::SigSet);
+
+impl Interrupt {
+    /// Keeps the signals from ending this process.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn keep() -> Result<Self> {
+        let mut signals = nix::sys::signal::SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block()?;
+        Ok(Self(signals))
+    }
+
+    /// Blocks until one of them comes.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn wait(&self) -> Result<()> {
+        self.0.wait()?;
+        Ok(())
+    }
 }
 
 /// The folder with the built programs: `HAWSER_BIN_DIR`, or where this program's own build is.
