@@ -9,7 +9,6 @@
 //! - [`ruleset`]: the nft table, with [`vip`] for virtual addresses and [`slots`] for their endpoints.
 
 pub mod desired;
-pub mod identity;
 pub mod input;
 mod nft;
 pub mod routes;

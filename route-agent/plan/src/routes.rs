@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::identity::{link_local, mac};
 use hawser_model::IpFamily;
 use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE, VXLAN_DEVICE, VXLAN_OVERHEAD};
+use hawser_node_probe::{link_local, mac};
 use ipnet::IpNet;
 
 use crate::desired::{DeviceSettings, Hop, Mac, Role, Route, RouteKey, RouteKind, Rule, Sysctl, Vxlan};
