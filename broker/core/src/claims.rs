@@ -18,7 +18,7 @@ pub fn check<'a>(
     let object = format!("cluster {cluster}");
     if let Err(error) = grant.prefix_policy().check(claims) {
         let rule = format!("{}: {}", error.prefix, error.rule);
-        return Err(Refusal::new(Code::Denied, object.clone(), "prefixes", rule, error.remedy));
+        return Err(Refusal::new(Code::Denied, object, "prefixes", rule, error.remedy));
     }
     hawser_model::claim::check_overlap(cluster, claims, others).map_err(|error| {
         let rule = format!("{}: {}", error.prefix, error.rule);

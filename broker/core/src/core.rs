@@ -258,7 +258,7 @@ impl Core {
     pub fn join(&mut self, request: &JoinRequest<'_>, now: Timestamp) -> Result<Joined, Refusal> {
         let joined = self.roster.join(request, now.0 / 1000)?;
         if joined.changed {
-            self.roster_changed(&[request.cluster.clone()]);
+            self.roster_changed(std::slice::from_ref(request.cluster));
         }
         Ok(joined)
     }
@@ -272,11 +272,16 @@ impl Core {
         self.end_membership(cluster, How::Left)
     }
 
-    /// An administrator ends a membership: its streams end, its records go. Returns the roster's revision without it.
+    /// An administrator ends a membership: its streams end, its records go. Returns the roster's revision without it; a
+    /// cluster that was revoked already stays so.
     ///
     /// # Errors
     /// No such member.
     pub fn revoke_cluster(&mut self, cluster: &ClusterId) -> Result<u64, Refusal> {
+        let already = self.roster.departed().any(|(id, d)| id == cluster && d.how == How::Revoked);
+        if already && self.roster.member(cluster).is_none() {
+            return Ok(self.roster.revision());
+        }
         self.end_membership(cluster, How::Revoked)
     }
 
@@ -375,7 +380,10 @@ impl Core {
             .departed()
             .filter(|(id, d)| d.how == How::Revoked && self.roster.member(id).is_none())
             .map(|(id, d)| (id, d.generation, PrefixSet::default(), true));
-        members.chain(revoked).map(|(id, generation, claims, revoked)| self.summary(id, generation, claims, revoked)).collect()
+        members
+            .chain(revoked)
+            .map(|(id, generation, claims, revoked)| self.summary(id, generation, claims, revoked))
+            .collect()
     }
 
     fn summary(&self, cluster: &ClusterId, generation: u64, claims: PrefixSet, revoked: bool) -> Summary {

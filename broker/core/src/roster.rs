@@ -316,8 +316,7 @@ impl Roster {
         token.redeemed.push(Redeemed { key: request.key, generation });
         let grant = token.grant.clone();
         let namespaces = grant.namespaces.clone();
-        let member =
-            Member { generation, key: request.key, claims: request.claims.clone(), grant, joined: now };
+        let member = Member { generation, key: request.key, claims: request.claims.clone(), grant, joined: now };
         let before = self.members.insert(cluster.clone(), member);
         match before {
             Some(old) if old.generation < generation => {
@@ -403,11 +402,8 @@ impl Roster {
         if self.members.get(id).is_some_and(|m| m.generation > generation) {
             return;
         }
-        let gone = self.departed.entry(id.clone()).or_insert(Departed {
-            generation,
-            key: Hash([0; 32]),
-            how: How::Left,
-        });
+        let gone =
+            self.departed.entry(id.clone()).or_insert(Departed { generation, key: Hash([0; 32]), how: How::Left });
         gone.generation = gone.generation.max(generation);
     }
 

@@ -85,9 +85,8 @@ fn inside(object: &str, endpoints: &ExportEndpoints, claims: &PrefixSet) -> Resu
 }
 
 fn gateway_rules(object: &str, gateway: &Gateway, claims: &PrefixSet) -> Result<(), Refusal> {
-    let refuse = |field: String, rule: String, remedy: &str| {
-        Err(Refusal::new(Code::Invalid, object, field, rule, remedy))
-    };
+    let refuse =
+        |field: String, rule: String, remedy: &str| Err(Refusal::new(Code::Invalid, object, field, rule, remedy));
     let (lanes, candidates) = (gateway.lanes.len(), gateway.candidates.len());
     if lanes == 0 || lanes > MAX_LANES {
         return refuse("lanes".into(), format!("1 to {MAX_LANES}, not {lanes}"), "set the gateway's lanes");
@@ -102,7 +101,9 @@ fn gateway_rules(object: &str, gateway: &Gateway, claims: &PrefixSet) -> Result<
     }
     for (i, candidate) in gateway.candidates.iter().enumerate() {
         if !usable(candidate) {
-            let rule = format!("{candidate:?} can't be reached by another cluster: loopback, multicast, unspecified or no name");
+            let rule = format!(
+                "{candidate:?} can't be reached by another cluster: loopback, multicast, unspecified or no name"
+            );
             return refuse(format!("candidates[{i}]"), rule, "announce an address or a DNS name that peers reach");
         }
     }

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_bucket_holds_a_burst_and_fills_by_time() {
         let mut bucket = Bucket::default();
-        let at = |ms| Timestamp(1_000_000 + ms);
+        let at = |ms: i64| Timestamp(1_000_000 + ms);
         let taken = (0..10).filter(|_| bucket.take(1, 2, 5, at(0))).count();
         assert_eq!(taken, 5);
         assert!(!bucket.take(1, 2, 5, at(499)));
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn alternating_owners_are_noticed_and_a_reconnect_is_not() {
         let mut shard = Shard::default();
-        let at = |s| Timestamp(s * 1000);
+        let at = |s: i64| Timestamp(s * 1000);
         assert!(!shard.fenced(at(0)));
         assert!(!shard.fenced(at(100)));
         assert!(!shard.fenced(at(200)));

@@ -87,8 +87,15 @@ impl Core {
         let skew = hello.now.saturating_sub(now.0 / 1000);
         if skew.saturating_abs() > MAX_SKEW {
             let way = if skew > 0 { "ahead of" } else { "behind" };
-            let rule = format!("its agent's clock is {} s {way} the broker's; at most {MAX_SKEW} s", skew.saturating_abs());
-            return Err(Refusal::new(Code::Clock, object, "now", rule, "correct the clock of that cluster or of the broker"));
+            let rule =
+                format!("its agent's clock is {} s {way} the broker's; at most {MAX_SKEW} s", skew.saturating_abs());
+            return Err(Refusal::new(
+                Code::Clock,
+                object,
+                "now",
+                rule,
+                "correct the clock of that cluster or of the broker",
+            ));
         }
         self.roster.authenticate(cluster, key)?;
         if let Some(seen) = &hello.highest {

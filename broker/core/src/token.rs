@@ -106,10 +106,18 @@ impl Token {
             Err(Refusal::new(Code::Invalid, object.clone(), field, rule, remedy))
         };
         if request.ttl == 0 || request.ttl > MAX_TTL {
-            return refuse("ttl", format!("it must be 1 to {MAX_TTL} seconds, not {}", request.ttl), "choose another life, e.g. --ttl 1h");
+            return refuse(
+                "ttl",
+                format!("it must be 1 to {MAX_TTL} seconds, not {}", request.ttl),
+                "choose another life, e.g. --ttl 1h",
+            );
         }
         if request.uses == 0 || request.uses > 1_000 {
-            return refuse("uses", format!("it must be 1 to 1000, not {}", request.uses), "one use per join is enough: --uses 1");
+            return refuse(
+                "uses",
+                format!("it must be 1 to 1000, not {}", request.uses),
+                "one use per join is enough: --uses 1",
+            );
         }
         if let Some(bad) = request.grant.namespaces.iter().find(|n| !hawser_model::id::is_dns_label(n)) {
             return refuse("namespaces", format!("{bad:?} is not a DNS label"), "list namespaces by name");

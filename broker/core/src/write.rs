@@ -62,10 +62,11 @@ impl Core {
             Body::Gateway(gateway) => self.check_keys(cluster, gateway).map(|()| None),
             Body::Endpoints(_) => Ok(None),
             Body::Header(header) => {
-                let known = match self.shards.get(cluster).and_then(|s| s.records.get(key)).map(|r| (&r.body, r.claimed)) {
-                    Some((Body::Header(old), Some(claimed))) => Some(FirstSeen { claimed, effective: old.created }),
-                    Some(_) | None => None,
-                };
+                let known =
+                    match self.shards.get(cluster).and_then(|s| s.records.get(key)).map(|r| (&r.body, r.claimed)) {
+                        Some((Body::Header(old), Some(claimed))) => Some(FirstSeen { claimed, effective: old.created }),
+                        Some(_) | None => None,
+                    };
                 let seen = first_seen(header.created, known, now).map_err(|e| {
                     Refusal::new(
                         Code::Clock,
@@ -109,15 +110,28 @@ impl Core {
     ) -> Result<(), Refusal> {
         let shard = self.shards.get(cluster).expect("a writer has a shard");
         let (records, bytes) = (self.limits.records, self.limits.bytes);
-        let refuse = |field: &str, rule: String, remedy: &str| Err(Refusal::new(Code::Quota, object, field, rule, remedy));
+        let refuse =
+            |field: &str, rule: String, remedy: &str| Err(Refusal::new(Code::Quota, object, field, rule, remedy));
         if after > rules::MAX_RECORD {
-            return refuse("size", format!("{after} bytes; at most {}", rules::MAX_RECORD), "split the Service, or export fewer endpoints");
+            return refuse(
+                "size",
+                format!("{after} bytes; at most {}", rules::MAX_RECORD),
+                "split the Service, or export fewer endpoints",
+            );
         }
         if new && shard.records.len() >= records {
-            return refuse("records", format!("the cluster has its {records} records already"), "export fewer services");
+            return refuse(
+                "records",
+                format!("the cluster has its {records} records already"),
+                "export fewer services",
+            );
         }
         if shard.bytes - before + after > bytes {
-            return refuse("bytes", format!("the cluster would exceed its {bytes} bytes"), "export fewer services or endpoints");
+            return refuse(
+                "bytes",
+                format!("the cluster would exceed its {bytes} bytes"),
+                "export fewer services or endpoints",
+            );
         }
         Ok(())
     }
@@ -213,7 +227,13 @@ impl Core {
     }
 
     /// Takes `cost` writes out of the cluster's quota.
-    pub(crate) fn charge(&mut self, cluster: &ClusterId, object: &str, cost: u32, now: Timestamp) -> Result<(), Refusal> {
+    pub(crate) fn charge(
+        &mut self,
+        cluster: &ClusterId,
+        object: &str,
+        cost: u32,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let rate = self.limits.writes_per_second;
         let burst = u32::try_from(self.limits.records).unwrap_or(u32::MAX).max(rate);
         let shard = self.shards.get_mut(cluster).expect("a writer has a shard");

@@ -34,11 +34,11 @@ impl RedbStore {
     /// # Errors
     /// There is one already; the files can't be written.
     pub fn create(dir: &Path, roster: &Roster, epoch: [u8; 16], now: i64) -> Result<(), StoreError> {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)
-            .map_err(|e| StoreError::Io { path: dir.to_owned(), what: "making the directory", source: Box::new(e) })?;
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| StoreError::Io {
+            path: dir.to_owned(),
+            what: "making the directory",
+            source: Box::new(e),
+        })?;
         for path in [roster_path(dir), records_path(dir)] {
             if path.exists() {
                 return Err(StoreError::Exists { path });
@@ -113,10 +113,13 @@ pub(crate) fn create(
     let fresh = path.with_extension("new");
     let io = |what| move |e: std::io::Error| StoreError::Io { path: path.to_owned(), what, source: Box::new(e) };
     match std::fs::remove_file(&fresh) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io("removing an unfinished file")(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(io("removing an unfinished file")(error));
+        }
         Ok(()) | Err(_) => {}
     }
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh).map_err(io("creating"))?;
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&fresh).map_err(io("creating"))?;
     let backend = FileBackend::new(file).map_err(failed(path, "creating"))?;
     let database = Database::builder().create_with_backend(backend).map_err(failed(path, "creating"))?;
     write(&database, path, fill)?;
@@ -129,7 +132,9 @@ pub(crate) fn open(path: &Path, remedy: &'static str) -> Result<Database, StoreE
     let corrupt = |source| StoreError::Corrupt { path: path.to_owned(), remedy, source };
     Database::builder().set_check_integrity_on_open(true).open(path).map_err(|error| match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse { path: path.to_owned() },
-        DatabaseError::Storage(StorageError::Io(ref io)) if io.kind() != std::io::ErrorKind::InvalidData && io.kind() != std::io::ErrorKind::UnexpectedEof => {
+        DatabaseError::Storage(StorageError::Io(ref io))
+            if io.kind() != std::io::ErrorKind::InvalidData && io.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
             failed(path, "opening")(error)
         }
         other => corrupt(Box::new(other)),

@@ -80,6 +80,9 @@ impl RosterFile {
 }
 
 fn encode(path: &Path, roster: &Roster) -> Result<Vec<u8>, StoreError> {
-    serde_json::to_vec(roster)
-        .map_err(|e| StoreError::Io { path: path.to_owned(), what: "encoding the roster", source: Box::new(e) })
+    serde_json::to_vec(roster).map_err(|e| StoreError::Io {
+        path: path.to_owned(),
+        what: "encoding the roster",
+        source: Box::new(e),
+    })
 }
