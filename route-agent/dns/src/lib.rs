@@ -5,11 +5,12 @@
 //!
 //! - [`zone`]: what there is, as plain data in, and the answer to one question out. Pure.
 //! - [`respond`]: one message in, one message out. Pure.
-//! - The sockets are in [`server`].
+//! - The sockets are in [`server`]; [`clients`] bounds their connections.
 //! - [`counters`]: what was asked and answered, for the process's metrics.
 //!
 //! The route agent (`hawser-route-agent`) fills the zone, binds the sockets, registers the counters.
 
+pub mod clients;
 pub mod counters;
 pub mod respond;
 pub mod server;

@@ -11,19 +11,20 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Socket, Type};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::clients::Clients;
 use crate::counters::Counters;
 use crate::respond::{Transport, respond};
 use crate::zone::Zone;
 
-/// TCP connections at a time, over all listeners.
-pub const MAX_CONNECTIONS: usize = 256;
 /// How long a TCP client may take for a query, or leave an answer unread.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long connections may take to end when the server stops.
+const GRACE: Duration = Duration::from_secs(1);
 /// Pause after a socket error that is likely to persist, such as too many open files.
 const ERROR_PAUSE: Duration = Duration::from_millis(100);
 /// Largest datagram with everything the kernel may have merged into it.
@@ -59,7 +60,7 @@ fn socket(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Serves until `stop` is cancelled, then ends connections after the query they are at.
+/// Serves until `stop` is cancelled, then ends connections after the query they are at, within a second.
 ///
 /// # Errors
 /// A socket can't be set up; errors of single queries, clients and connections are not errors of the server.
@@ -71,7 +72,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) -> io::Result<()> {
     let mut tasks = JoinSet::new();
-    let shared = Shared { zone, counters, stop, connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) };
+    let shared = Shared { zone, counters, stop, clients: Arc::default() };
     for socket in udp {
         tasks.spawn(shared.clone().serve_udp(socket));
     }
@@ -90,7 +91,7 @@ struct Shared {
     zone: watch::Receiver<Arc<Zone>>,
     counters: Arc<Counters>,
     stop: CancellationToken,
-    connections: Arc<Semaphore>,
+    clients: Arc<Clients>,
 }
 
 impl Shared {
@@ -147,25 +148,25 @@ impl Shared {
     }
 
     async fn serve_tcp(self, listener: TcpListener) -> io::Result<()> {
-        let mut clients = JoinSet::new();
+        let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 () = self.stop.cancelled() => break,
-                Some(_) = clients.join_next() => continue,
+                Some(_) = connections.join_next() => continue,
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, client)) => match self.connections.clone().try_acquire_owned() {
-                    Ok(permit) => {
+                Ok((stream, client)) => match self.clients.admit(client.ip()) {
+                    Some(admitted) => {
                         let shared = self.clone();
-                        clients.spawn(async move {
-                            let _permit = permit;
+                        connections.spawn(async move {
+                            let _admitted = admitted;
                             if let Err(error) = shared.serve_client(stream).await {
                                 tracing::debug!(%error, %client, "DNS connection ended");
                             }
                         });
                     }
-                    Err(_) => self.counters.count_refused_connection(),
+                    None => self.counters.count_refused_connection(),
                 },
                 Err(error) => {
                     tracing::debug!(%error, "can't accept DNS connections");
@@ -173,7 +174,10 @@ impl Shared {
                 }
             }
         }
-        while clients.join_next().await.is_some() {}
+        let ended = async { while connections.join_next().await.is_some() {} };
+        if timeout(GRACE, ended).await.is_err() {
+            tracing::debug!("DNS connections cut in the middle of a query");
+        }
         Ok(())
     }
 

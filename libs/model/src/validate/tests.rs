@@ -1,9 +1,9 @@
 use super::*;
 use crate::PrefixSet;
 use crate::export::{
-    Endpoint, EndpointPort, InternalTrafficPolicy, ServiceKind, ServicePort, SessionAffinity, Timestamp,
+    Endpoint, EndpointGroup, EndpointPort, ExportEndpoints, InternalTrafficPolicy, ServiceKind, ServicePort,
+    SessionAffinity, Timestamp,
 };
-use crate::export::{EndpointGroup, ExportEndpoints};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

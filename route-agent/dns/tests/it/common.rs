@@ -91,9 +91,21 @@ pub(crate) fn connect(server: SocketAddr) -> TcpStream {
     stream
 }
 
-pub(crate) fn write_framed(stream: &mut TcpStream, query: &[u8]) {
+pub(crate) fn connect_from(own: &str, server: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&own.parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.connect_timeout(&server.into(), PATIENCE).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
+pub(crate) fn framed(query: &[u8]) -> Vec<u8> {
     let length = u16::try_from(query.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&length, query].concat()).unwrap();
+    [&length, query].concat()
+}
+
+pub(crate) fn write_framed(stream: &mut TcpStream, query: &[u8]) {
+    stream.write_all(&framed(query)).unwrap();
 }
 
 pub(crate) fn read_framed(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {

@@ -1,19 +1,20 @@
 //! What the server does beside the table: services over several clusters, sizes, refusals, garbage, shutdown.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use hawser_dns::server::MAX_CONNECTIONS;
+use hawser_dns::clients::MAX_PER_CLIENT;
+use hawser_dns::zone::MAX_HOSTS;
 use hawser_dns::{Zone, ZoneInput};
 use hawser_model::export::{Protocol, ServiceKind};
 use hickory_proto::op::{Edns, Message, OpCode, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RecordType};
 
 use crate::common::{
-    TestServer, cluster, connect, fixture, import, message, namespaces, parse, query, read_framed, slice, udp,
-    with_edns, write_framed,
+    TestServer, cluster, connect, connect_from, fixture, framed, import, message, namespaces, parse, query,
+    read_framed, slice, udp, with_edns, write_framed,
 };
 
 const DB: &str = "db.shop.svc.clusterset.local.";
@@ -184,9 +185,7 @@ fn queries_of_one_connection_are_answered_in_turn() {
     for id in 0..50u16 {
         let mut request = message(DB, RecordType::A);
         request.metadata.id = id;
-        let bytes = request.to_vec().unwrap();
-        requests.extend(u16::try_from(bytes.len()).unwrap().to_be_bytes());
-        requests.extend(bytes);
+        requests.extend(framed(&request.to_vec().unwrap()));
     }
     stream.write_all(&requests).unwrap();
     for id in 0..50 {
@@ -195,24 +194,27 @@ fn queries_of_one_connection_are_answered_in_turn() {
 }
 
 #[test]
-fn connections_are_bounded_and_the_rest_is_served() {
+fn one_client_s_connections_are_bounded_and_others_are_served() {
     let server = TestServer::new(&two_clusters());
-    let mut open: Vec<_> = (0..MAX_CONNECTIONS).map(|_| connect(server.addresses[0])).collect();
-    let last = open.last_mut().unwrap();
-    write_framed(last, &query(DB, RecordType::A));
-    assert_eq!(parse(&read_framed(last).unwrap()).answers.len(), 3);
+    let request = query(DB, RecordType::A);
+    let mut open: Vec<_> = (0..MAX_PER_CLIENT).map(|_| connect(server.addresses[0])).collect();
+    for stream in &mut open {
+        write_framed(stream, &request);
+        assert_eq!(parse(&read_framed(stream).unwrap()).answers.len(), 3);
+    }
     let mut refused = connect(server.addresses[0]);
     // Closed without an answer, by FIN or, if the query was still unread, by RST.
-    let _ = refused.write_all(&[0, 1]);
     let error = read_framed(&mut refused).unwrap_err();
-    assert!(matches!(error.kind(), std::io::ErrorKind::UnexpectedEof | std::io::ErrorKind::ConnectionReset), "{error}");
+    assert!(matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{error}");
     assert_eq!(server.counters.refused_connections(), 1);
+    let mut other = connect_from("127.0.0.2:0", server.addresses[0]);
+    write_framed(&mut other, &request);
+    assert_eq!(parse(&read_framed(&mut other).unwrap()).answers.len(), 3);
     assert_eq!(server.ask(DB, RecordType::A).answers.len(), 3);
     drop(open);
     wait_until("a connection is free again", || {
         let mut stream = connect(server.addresses[0]);
-        write_framed(&mut stream, &query(DB, RecordType::A));
-        read_framed(&mut stream).is_ok()
+        stream.write_all(&framed(&request)).is_ok() && read_framed(&mut stream).is_ok()
     });
 }
 
@@ -259,6 +261,26 @@ fn it_stops_although_a_client_is_connected() {
     server.stop.cancel();
     server.ended.recv_timeout(Duration::from_secs(10)).expect("the server ends").unwrap();
     assert!(read_framed(&mut stream).is_err());
+}
+
+#[test]
+fn it_stops_although_a_client_is_in_the_middle_of_a_query() {
+    let server = TestServer::new(&two_clusters());
+    let mut stream = connect(server.addresses[0]);
+    write_framed(&mut stream, &query(DB, RecordType::A));
+    read_framed(&mut stream).unwrap();
+    stream.write_all(&[0, 40, 1, 2, 3]).unwrap();
+    server.stop.cancel();
+    server.ended.recv_timeout(Duration::from_secs(8)).expect("the server ends before the client's time is up").unwrap();
+}
+
+#[test]
+fn a_name_stands_for_a_bounded_number_of_endpoints() {
+    let addresses: Vec<String> = (0..1_500).map(|i| format!("10.1.{}.{}", i / 250, i % 250 + 1)).collect();
+    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+    let input = ZoneInput { endpoints: vec![slice("shop/db", "west", &SQL, &addresses)], ..two_clusters() };
+    let server = TestServer::new(&input);
+    assert_eq!(parse(&server.tcp(&query(DB, RecordType::A))).answers.len(), MAX_HOSTS);
 }
 
 #[test]
