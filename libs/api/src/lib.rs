@@ -7,8 +7,9 @@
 //! - [`report`]: what a gateway's admin endpoint answers.
 //! - [`yaml`]: manifests as text.
 //!
-//! The domain model is `hawser-model`; conversions between the two live here.
+//! - [`convert`]: from and to the domain model, `hawser-model`, which knows nothing of these.
 
+pub mod convert;
 pub mod hawser;
 pub mod labels;
 pub mod mcs;
