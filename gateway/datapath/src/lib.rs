@@ -1,1 +1,39 @@
-//! What a gateway decides about packets and paths. Pure.
+//! What a gateway decides about packets and paths, without clock, I/O or allocation per packet.
+//!
+//! The shell around it is `hawser-tunnel`: one thread per lane, each with a [`PathSet`] of its own, so that the lane that
+//! sees a path go down sends its next batch elsewhere. The verdicts about a single path are `hawser-liveness`'s.
+//!
+//! A packet from the TUN: [`Packet::parse`], [`Policy::egress`], [`Forwarding::route`] by [`Packet::flow_hash`],
+//! [`mss::clamp`], then the path's session; where there is no path, [`icmp::reply`]. A packet from a session:
+//! [`Packet::parse`], [`probe::is_probe`], [`Policy::ingress`], [`mss::clamp`], then the TUN. What is dropped is counted in
+//! [`Counters`].
+//!
+//! - [`packet`], [`hash`], [`checksum`]: views of packets and sums over them.
+//! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path.
+//! - [`check`], [`counters`]: what may pass, and what did not.
+//! - [`mss`], [`icmp`], [`limit`]: what is rewritten and answered.
+//! - [`probe`]: the probe inside a tunnel.
+//! - [`paths`]: all paths of one lane, their life, the snapshot and the report that follow from it.
+
+pub mod buckets;
+pub mod check;
+pub mod checksum;
+pub mod counters;
+pub mod forwarding;
+pub mod hash;
+pub mod icmp;
+pub mod limit;
+pub mod mss;
+pub mod packet;
+pub mod paths;
+pub mod prefixes;
+pub mod probe;
+
+pub use check::Policy;
+pub use counters::{Counters, DropReason};
+pub use forwarding::{Forwarding, PathIndex, Route};
+pub use limit::Limiter;
+pub use packet::{Malformed, Packet};
+pub use paths::{Applied, PathConfig, PathEvent, PathSet};
+pub use prefixes::{ClusterIndex, Prefixes};
+pub use probe::Probe;

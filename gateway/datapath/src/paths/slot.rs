@@ -1,0 +1,137 @@
+//! One path of a lane: its identity, its life, its counts.
+
+use hawser_liveness::{Config, Mode, Path, Reason, State, Time};
+use hawser_model::{ClusterId, Gateway, Lane, NodeName, PublicKey};
+use ipnet::IpNet;
+
+use crate::buckets::Choice;
+use crate::forwarding::PathIndex;
+use crate::hash;
+use crate::paths::report::PathRow;
+use crate::prefixes::ClusterIndex;
+
+/// Who a path leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The remote cluster.
+    pub cluster: ClusterId,
+    /// Its generation.
+    pub generation: u64,
+    /// Its place in the configuration.
+    pub cluster_index: ClusterIndex,
+    /// The remote gateway's node.
+    pub gateway: NodeName,
+    /// The remote lane that this lane sends to.
+    pub remote_lane: u8,
+    /// That lane's key.
+    pub remote_key: PublicKey,
+    /// False for a plain WireGuard peer.
+    pub probes: bool,
+    /// True where this lane has no session with the peer and hands its packets to lane 0.
+    pub hand_over: bool,
+}
+
+/// Inner packets of a path.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) rx_packets: u64,
+    pub(crate) rx_bytes: u64,
+    pub(crate) tx_packets: u64,
+    pub(crate) tx_bytes: u64,
+    pub(crate) peer_rx_packets: Option<u64>,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Slot {
+    pub(crate) info: PathInfo,
+    pub(crate) key: u64,
+    pub(crate) weight: u16,
+    pub(crate) preferred: Vec<IpNet>,
+    pub(crate) life: Path,
+    /// What lane 0 says of a plain peer, in the other lanes.
+    pub(crate) mirror: Option<(State, Time)>,
+    pub(crate) armed: Option<Time>,
+    pub(crate) counts: Counts,
+}
+
+impl Slot {
+    pub(crate) fn new(info: PathInfo, gateway: &Gateway, liveness: Config, now: Time) -> Self {
+        let mode = if info.probes { Mode::ProbesInSession } else { Mode::SessionOnly };
+        let cluster = hash::bytes(0, info.cluster.as_str().as_bytes());
+        let mirror = info.hand_over.then_some((State::Unknown, now));
+        Self {
+            key: hash::bytes(cluster, info.gateway.as_str().as_bytes()),
+            weight: weight(&gateway.lanes),
+            preferred: gateway.preferred.clone(),
+            life: Path::new(Config { mode, ..liveness }, now),
+            mirror,
+            armed: None,
+            counts: Counts::default(),
+            info,
+        }
+    }
+
+    /// Takes over what may change without a new session.
+    pub(crate) fn update(&mut self, info: PathInfo, gateway: &Gateway) {
+        self.info = info;
+        self.weight = weight(&gateway.lanes);
+        self.preferred.clone_from(&gateway.preferred);
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.mirror.map_or_else(|| self.life.state(), |(state, _)| state)
+    }
+
+    pub(crate) fn since(&self) -> Time {
+        self.mirror.map_or_else(|| self.life.since(), |(_, since)| since)
+    }
+
+    pub(crate) fn reason(&self) -> Reason {
+        match self.mirror {
+            None => self.life.reason(),
+            Some((State::Unknown, _)) => Reason::Started,
+            Some((state, _)) if state.is_live() => Reason::Session,
+            Some(_) => Reason::NoSession,
+        }
+    }
+
+    pub(crate) fn choice(&self, index: PathIndex, now: Time) -> Choice {
+        let stats = self.life.stats(now);
+        Choice {
+            index,
+            key: self.key,
+            state: self.state(),
+            draining: self.life.peer_draining(),
+            weight: self.weight,
+            loss: stats.loss.unwrap_or(0.0),
+            rtt: stats.rtt,
+        }
+    }
+
+    pub(crate) fn row(&self, now: Time) -> PathRow {
+        let stats = self.life.stats(now);
+        PathRow {
+            cluster: self.info.cluster.clone(),
+            gateway: self.info.gateway.clone(),
+            state: self.state(),
+            since: now.since(self.since()),
+            reason: self.reason(),
+            draining: self.life.peer_draining(),
+            rtt: stats.rtt,
+            jitter: stats.jitter,
+            loss: stats.loss,
+            heard: stats.last_heard.map(|at| now.since(at)),
+            proof: stats.last_proof.map(|at| now.since(at)),
+            rx_packets: self.counts.rx_packets,
+            rx_bytes: self.counts.rx_bytes,
+            tx_packets: self.counts.tx_packets,
+            tx_bytes: self.counts.tx_bytes,
+            peer_rx_packets: self.counts.peer_rx_packets,
+        }
+    }
+}
+
+/// A gateway's share is what it can carry: its lanes.
+fn weight(lanes: &[Lane]) -> u16 {
+    u16::try_from(lanes.len()).unwrap_or(u16::MAX).max(1)
+}
