@@ -161,3 +161,50 @@ impl FromStr for ServiceName {
         Self::new(namespace, name)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names() {
+        let long = "a".repeat(63);
+        for good in ["a", "0", "west", "west-1", "1west", long.as_str()] {
+            assert_eq!(ClusterId::new(good).unwrap().as_str(), good);
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", "-", "-a", "a-", "A", "a.b", "a_b", "a b", "ü", "a\n", too_long.as_str()] {
+            let error = ClusterId::new(bad).unwrap_err();
+            assert_eq!((error.field, error.value.as_str(), error.rule), ("cluster id", bad, LABEL_RULE));
+        }
+        for good in ["node", "node-1.example.com", "10-0-0-1.eu"] {
+            assert!(NodeName::new(good).is_ok(), "{good}");
+        }
+        let too_long = [long.as_str(); 4].join(".");
+        for bad in ["", ".", "a.", ".a", "a..b", "Node", "../x", too_long.as_str()] {
+            assert!(NodeName::new(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn services() {
+        let web: ServiceName = "shop/web".parse().unwrap();
+        assert_eq!((&*web.namespace, &*web.name, web.to_string().as_str()), ("shop", "web", "shop/web"));
+        let error = |s: &str| s.parse::<ServiceName>().unwrap_err().to_string();
+        assert_eq!(error("web"), "service \"web\" is not valid: it must be written namespace/name");
+        assert!(error("Shop/web").starts_with("namespace \"Shop\" is not valid: it must be a DNS label"));
+        assert!(error("shop/web/x").starts_with("service name \"web/x\" is not valid"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_cluster_id_survives_text_or_is_refused(s in "[a-zA-Z0-9.-]{0,70}|\\PC{0,10}") {
+            if let Ok(id) = ClusterId::new(&s) {
+                prop_assert!((1..=63).contains(&s.len()) && !s.starts_with('-') && !s.ends_with('-'));
+                prop_assert_eq!(id.to_string().parse::<ClusterId>().unwrap().as_str(), id.as_str());
+                prop_assert_eq!(String::from(id), s);
+            }
+        }
+    }
+}
