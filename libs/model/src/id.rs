@@ -202,7 +202,8 @@ mod tests {
         fn a_cluster_id_survives_text_or_is_refused(s in "[a-zA-Z0-9.-]{0,70}|\\PC{0,10}") {
             if let Ok(id) = ClusterId::new(&s) {
                 prop_assert!((1..=63).contains(&s.len()) && !s.starts_with('-') && !s.ends_with('-'));
-                prop_assert_eq!(id.to_string().parse::<ClusterId>().unwrap().as_str(), id.as_str());
+                let again: ClusterId = id.to_string().parse().unwrap();
+                prop_assert_eq!(&again, &id);
                 prop_assert_eq!(String::from(id), s);
             }
         }
