@@ -16,7 +16,7 @@ use hawser_model::{ClusterId, IpFamily, PrefixSet, ServiceName};
 use crate::local::{Local, is_imported, label};
 use crate::view::Identity;
 
-/// When each export was first seen, milliseconds since the epoch: a creation time ahead of that is cut down to it.
+/// When each export counts as made (`hawser_model::age`): the agent process keeps it.
 pub type FirstSeen = BTreeMap<ServiceName, Millis>;
 
 /// What became of one `ServiceExport`.
@@ -172,12 +172,8 @@ fn derive(
 }
 
 fn created(export: &ServiceExport, name: &ServiceName, first_seen: &FirstSeen) -> Millis {
-    let own = export.metadata.creation_timestamp.as_ref().map(|t| Millis(t.0.as_millisecond()));
-    match (own, first_seen.get(name).copied()) {
-        (Some(own), Some(seen)) => own.min(seen),
-        (Some(at), None) | (None, Some(at)) => at,
-        (None, None) => Millis(0),
-    }
+    let own = || export.metadata.creation_timestamp.as_ref().map(|t| Millis(t.0.as_millisecond()));
+    first_seen.get(name).copied().or_else(own).unwrap_or(Millis(0))
 }
 
 fn service_ports(spec: &k8s_openapi::api::core::v1::ServiceSpec, skipped: &mut Vec<String>) -> Vec<ServicePort> {

@@ -143,8 +143,11 @@ impl Pass<'_> {
             let existing = existing.map(|e| &**e);
             let object = remote::object(member, prefixes, roster.revision, self.inputs.view, existing);
             let reach = reaches.get(member).unwrap_or(&unknown);
-            let silent = self.inputs.silent.get(&member.0).copied();
-            let status = remote::status(reach, silent, existing, self.inputs.now);
+            let silence = remote::Silence {
+                agent: self.inputs.silent.get(&member.0).copied(),
+                broker: self.inputs.link.silent_since(self.inputs.now),
+            };
+            let status = remote::status(reach, silence, existing, self.inputs.now);
             self.desired.remotes.insert(id, (object, status));
         }
     }

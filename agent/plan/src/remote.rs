@@ -103,10 +103,19 @@ pub(crate) fn object(
     RemoteCluster { metadata: ObjectMeta { name: Some(id.to_string()), ..ObjectMeta::default() }, spec, status: None }
 }
 
+/// Why a member's records may be out of date.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Silence {
+    /// Since when its agent has had no stream.
+    pub(crate) agent: Option<Timestamp>,
+    /// Since when this cluster has had none.
+    pub(crate) broker: Option<Timestamp>,
+}
+
 /// The status of one member's object.
 pub(crate) fn status(
     reach: &Reach,
-    silent_since: Option<Timestamp>,
+    silence: Silence,
     existing: Option<&RemoteCluster>,
     now: Timestamp,
 ) -> RemoteClusterStatus {
@@ -129,16 +138,19 @@ pub(crate) fn status(
             Wanted::new("Degraded", Status::True, "NoLivePath", reason.as_str()),
         ),
     };
-    let stale = match silent_since {
-        Some(since) => Wanted::new(
-            "StaleEndpoints",
-            Status::True,
-            "AgentSilent",
-            format!(
-                "its agent has not been connected to the broker since {since}: what is imported from it may be out of date"
-            ),
-        ),
-        None => Wanted::new("StaleEndpoints", Status::False, "AgentConnected", "its agent keeps its records current"),
+    let stale = match silence {
+        Silence { agent: Some(since), .. } => {
+            let message =
+                format!("its agent has not been connected to the broker since {since}: imports may be out of date");
+            Wanted::new("StaleEndpoints", Status::True, "AgentSilent", message)
+        }
+        Silence { broker: Some(since), .. } => {
+            let message = format!("the broker has not been reached since {since}: imports may be out of date");
+            Wanted::new("StaleEndpoints", Status::True, "BrokerSilent", message)
+        }
+        Silence { agent: None, broker: None } => {
+            Wanted::new("StaleEndpoints", Status::False, "AgentConnected", "its agent keeps its records current")
+        }
     };
     RemoteClusterStatus {
         conditions: settle(&before.conditions, vec![reachable, degraded, stale], generation, now),

@@ -147,7 +147,7 @@ fn reachable(facts: &MembershipFacts<'_>) -> Wanted {
             Wanted::new("BrokerReachable", Status::True, "Connected", "the stream to the broker is open")
         }
         (Some(_), Link::Connecting) => Wanted::new("BrokerReachable", Status::Unknown, "Connecting", "not tried yet"),
-        (Some(_), Link::Unreachable { reason, message }) => {
+        (Some(_), Link::Unreachable { reason, message, .. }) => {
             Wanted::new("BrokerReachable", Status::False, reason, message.as_str())
         }
     }

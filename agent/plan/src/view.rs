@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hawser_model::export::{ExportEndpoints, ExportHeader};
 use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, ServiceName};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// One membership of a cluster: ids can be taken over, the generation tells which holder is meant.
 pub type MemberKey = (ClusterId, u64);
@@ -77,6 +77,9 @@ pub struct View {
     pub namespaces: BTreeSet<String>,
 }
 
+/// How long the broker may be away before what it told counts as stale: shorter gaps are restarts.
+pub const SILENT_AFTER: SignedDuration = SignedDuration::from_secs(30);
+
 /// How the connection to the broker stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Link {
@@ -91,5 +94,17 @@ pub enum Link {
         reason: &'static str,
         /// What happened and what to do, in words.
         message: String,
+        /// Since when there has been none.
+        since: Timestamp,
     },
+}
+
+impl Link {
+    /// Since when the broker has been away for long, if it has.
+    pub(crate) fn silent_since(&self, now: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Unreachable { since, .. } if *since + SILENT_AFTER <= now => Some(*since),
+            Self::Unreachable { .. } | Self::Connecting | Self::Connected => None,
+        }
+    }
 }
