@@ -9,7 +9,7 @@
 //! [`Counters`].
 //!
 //! - [`packet`], [`hash`], [`checksum`]: views of packets and sums over them.
-//! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path.
+//! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path; [`selector`] keeps it current.
 //! - [`check`], [`counters`]: what may pass, and what did not.
 //! - [`mss`], [`icmp`], [`limit`]: what is rewritten and answered.
 //! - [`probe`]: the probe inside a tunnel.
@@ -28,12 +28,14 @@ pub mod packet;
 pub mod paths;
 pub mod prefixes;
 pub mod probe;
+pub mod selector;
 
 pub use check::Policy;
 pub use counters::{Counters, DropReason};
 pub use forwarding::{Forwarding, PathIndex, Route};
 pub use limit::Limiter;
 pub use packet::{Malformed, Packet};
-pub use paths::{Applied, PathConfig, PathEvent, PathSet};
-pub use prefixes::{ClusterIndex, Prefixes};
+pub use paths::{PathConfig, PathEvent, PathSet};
+pub use prefixes::{ClusterIndex, ClusterPrefixes, Prefixes, Skipped};
 pub use probe::Probe;
+pub use selector::{PathSpec, PathState, Selector};

@@ -6,18 +6,6 @@ use hawser_liveness::{ClusterState, Reason, State, Time};
 use hawser_model::{ClusterId, NodeName};
 
 use crate::forwarding::PathIndex;
-use crate::prefixes::Skipped;
-
-/// What applying a configuration changed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// Paths that are gone; their indexes may be among `added` again.
-    pub removed: Vec<PathIndex>,
-    /// New paths, or old ones with new keys.
-    pub added: Vec<PathIndex>,
-    /// Prefixes left out.
-    pub skipped: Vec<Skipped>,
-}
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,16 +7,15 @@
 //! - [`set`]: the set, driven by `handle_*` and `poll_*`.
 //! - [`event`]: what it reports as it happens.
 //! - [`report`]: what it reports when asked.
-//! - `slot`: one path. `tables`: from path states to bucket tables. `timers`: deadlines.
+//! - `slot`: one path. `timers`: deadlines.
 
 pub mod event;
 pub mod report;
 pub mod set;
 mod slot;
-mod tables;
 mod timers;
 
-pub use event::{Applied, PathEvent};
+pub use event::PathEvent;
 pub use report::{ClusterRow, PathRow};
 pub use set::{PathConfig, PathSet};
 pub use slot::PathInfo;

@@ -1,20 +1,19 @@
 //! The set of a lane's paths.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_liveness::{ClusterState, Config, Event, Pace, Path, Reason, State, Time};
 use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, RemoteCluster};
 
 use crate::forwarding::{Forwarding, PathIndex};
-use crate::paths::event::{Applied, PathEvent};
+use crate::paths::event::PathEvent;
 use crate::paths::report::{self, ClusterRow, PathRow};
 use crate::paths::slot::{PathInfo, Slot};
-use crate::paths::tables::{self, Table};
 use crate::paths::timers::Timers;
-use crate::prefixes::{ClusterIndex, ClusterPrefixes, Prefixes};
+use crate::prefixes::{ClusterIndex, ClusterPrefixes, Skipped};
 use crate::probe::{Kind, Probe};
+use crate::selector::{PathState, Selector};
 
 /// Events kept for a caller that does not poll; the oldest go first.
 const MAX_EVENTS: usize = 4096;
@@ -41,8 +40,6 @@ struct Cluster {
     since: Time,
     last_traffic: Time,
     idle: bool,
-    /// Its tables may have to change.
-    dirty: bool,
     /// When flows last left a dead path, and how long that took.
     last_failover: Option<(Time, Duration)>,
 }
@@ -58,11 +55,10 @@ pub struct PathSet {
     draining: bool,
     healthy: bool,
     clusters: Vec<Cluster>,
-    slots: Vec<Option<Slot>>,
-    prefixes: Arc<Prefixes>,
-    tables: Vec<Table>,
-    forwarding: Forwarding,
-    /// A cluster is dirty, or the tables are new.
+    /// In the order of the configuration.
+    slots: Vec<Slot>,
+    selector: Selector,
+    /// A path's state changed since the selector was told.
     stale: bool,
     timers: Timers,
     probing: VecDeque<PathIndex>,
@@ -79,9 +75,7 @@ impl PathSet {
             healthy: true,
             clusters: Vec::new(),
             slots: Vec::new(),
-            prefixes: Arc::default(),
-            tables: Vec::new(),
-            forwarding: Forwarding::default(),
+            selector: Selector::default(),
             stale: false,
             timers: Timers::default(),
             probing: VecDeque::new(),
@@ -89,42 +83,46 @@ impl PathSet {
         }
     }
 
-    /// Makes the set that of these clusters, this cluster's prefixes being `own`. Paths that stay keep their life and index;
-    /// one whose generation, remote lane or its key changed starts anew.
-    pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Applied {
+    /// Makes the set that of these clusters, this cluster's prefixes being `own`. Paths are numbered anew, in order; those
+    /// that stay keep their life. One whose generation, remote lane or its key changed starts a new one. Returns the
+    /// prefixes that had to be left out.
+    pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Vec<Skipped> {
         let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
-        let mut applied = Applied::default();
-        let mut wanted: Vec<(PathInfo, &Gateway)> = Vec::new();
+        let mut old = std::mem::take(&mut self.slots);
+        let known = std::mem::take(&mut self.clusters);
         for (cluster_index, cluster) in (0..ClusterIndex::MAX).zip(clusters) {
-            wanted.extend(cluster.gateways.iter().filter_map(|g| Some((self.info(cluster_index, cluster, g)?, g))));
-        }
-        for index in 0..self.slots.len() {
-            let Some(slot) = &self.slots[index] else { continue };
-            if !wanted.iter().any(|(info, _)| same_session(info, &slot.info)) {
-                self.slots[index] = None;
-                applied.removed.push(path_index(index));
+            let first = self.slots.len();
+            for gateway in &cluster.gateways {
+                let Some(info) = self.info(cluster_index, cluster, gateway) else { continue };
+                let twice = self.slots[first..].iter().any(|slot| slot.info.gateway == info.gateway);
+                if twice || self.slots.len() >= usize::from(PathIndex::MAX) - 1 {
+                    continue;
+                }
+                let slot = match old.iter().position(|slot| same_session(&slot.info, &info)) {
+                    Some(place) => Slot { info, armed: None, ..old.swap_remove(place) },
+                    None => Slot::new(info, self.cfg.liveness, now),
+                };
+                self.slots.push(slot.with(gateway));
             }
+            let paths = (0..PathIndex::MAX).take(self.slots.len()).skip(first).collect();
+            let known = known.iter().find(|c| c.id == cluster.id && c.generation == cluster.generation);
+            let of = known.map_or_else(|| Cluster::new(cluster, now), Clone::clone);
+            self.clusters.push(Cluster { paths, ..of });
         }
-        let mut kept: Vec<Cluster> = Vec::with_capacity(clusters.len());
-        for cluster in clusters {
-            let known = self.clusters.iter().find(|c| c.id == cluster.id && c.generation == cluster.generation);
-            kept.push(known.map_or_else(
-                || Cluster::new(cluster, now),
-                |c| Cluster { paths: Vec::new(), dirty: true, ..c.clone() },
-            ));
-        }
-        self.clusters = kept;
-        for (info, gateway) in wanted {
-            let cluster = usize::from(info.cluster_index);
-            let index = self.place(info, gateway, now, &mut applied);
-            let paths = &mut self.clusters[cluster].paths;
-            // A gateway that is listed twice has one path all the same.
-            paths.extend(index.filter(|index| !paths.contains(index)));
-        }
-        self.rebuild_prefixes(own, clusters, &mut applied);
-        self.stale = true;
+        self.timers = Timers::default();
+        self.probing.clear();
+        (0..self.slots.len()).for_each(|slot| self.rearm(slot as PathIndex));
         (0..self.clusters.len()).for_each(|cluster| self.judge(cluster, now));
-        applied
+        self.select(own, clusters)
+    }
+
+    fn select(&mut self, own: &PrefixSet, clusters: &[RemoteCluster]) -> Vec<Skipped> {
+        let parts: Vec<_> = clusters.iter().map(|c| ClusterPrefixes { id: &c.id, prefixes: &c.prefixes }).collect();
+        let paths: Vec<_> = self.slots.iter().map(Slot::spec).collect();
+        let (selector, skipped) = Selector::new(own, &parts, &paths);
+        self.selector = selector;
+        self.stale = true;
+        skipped
     }
 
     /// Who a gateway's path leads to from this lane; nothing where the gateway has no lanes.
@@ -143,49 +141,12 @@ impl PathSet {
         })
     }
 
-    /// Updates the slot of a path or makes one.
-    fn place(&mut self, info: PathInfo, gateway: &Gateway, now: Time, applied: &mut Applied) -> Option<PathIndex> {
-        let known = self.slots.iter().position(|s| s.as_ref().is_some_and(|s| same_session(&s.info, &info)));
-        if let Some(index) = known {
-            if let Some(slot) = &mut self.slots[index] {
-                slot.update(info, gateway);
-            }
-            return Some(path_index(index));
-        }
-        let free = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let index = PathIndex::try_from(free).ok().filter(|i| *i < PathIndex::MAX)?;
-        let slot = Slot::new(info, gateway, self.cfg.liveness, now);
-        match self.slots.get_mut(free) {
-            Some(place) => *place = Some(slot),
-            None => self.slots.push(Some(slot)),
-        }
-        applied.added.push(index);
-        Some(index)
-    }
-
-    fn rebuild_prefixes(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], applied: &mut Applied) {
-        let parts: Vec<_> = clusters.iter().map(|c| ClusterPrefixes { id: &c.id, prefixes: &c.prefixes }).collect();
-        let (mut prefixes, skipped) = Prefixes::new(own, &parts);
-        let preferences: Vec<_> = self
-            .indexed()
-            .flat_map(|(index, slot)| slot.preferred.iter().map(move |net| (slot.info.cluster_index, index, *net)))
-            .collect();
-        let count = ClusterIndex::try_from(clusters.len()).unwrap_or(ClusterIndex::MAX);
-        self.tables = tables::specify(&mut prefixes, count, &preferences);
-        self.prefixes = Arc::new(prefixes);
-        applied.skipped = skipped;
-    }
-
-    fn indexed(&self) -> impl Iterator<Item = (PathIndex, &Slot)> {
-        self.slots.iter().enumerate().filter_map(|(index, slot)| Some((path_index(index), slot.as_ref()?)))
-    }
-
     fn slot(&self, path: PathIndex) -> Option<&Slot> {
-        self.slots.get(usize::from(path))?.as_ref()
+        self.slots.get(usize::from(path))
     }
 
     fn slot_mut(&mut self, path: PathIndex) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::from(path))?.as_mut()
+        self.slots.get_mut(usize::from(path))
     }
 
     /// Who a path leads to.
@@ -196,7 +157,7 @@ impl PathSet {
 
     /// All paths.
     pub fn paths(&self) -> impl Iterator<Item = (PathIndex, &PathInfo)> {
-        self.indexed().map(|(index, slot)| (index, &slot.info))
+        (0..PathIndex::MAX).zip(self.slots.iter().map(|slot| &slot.info))
     }
 
     /// The path to a gateway.
@@ -209,6 +170,25 @@ impl PathSet {
     #[must_use]
     pub fn state(&self, path: PathIndex) -> Option<State> {
         self.slot(path).map(Slot::state)
+    }
+
+    /// Since when a path stands so.
+    #[must_use]
+    pub fn since(&self, path: PathIndex) -> Option<Time> {
+        self.slot(path).map(Slot::since)
+    }
+
+    /// The row of one path.
+    #[must_use]
+    pub fn path_row(&self, path: PathIndex, now: Time) -> Option<PathRow> {
+        self.slot(path).map(|slot| slot.row(now))
+    }
+
+    /// Whether a cluster has not answered yet, but has been configured for less than `patience`.
+    #[must_use]
+    pub fn is_new(&self, cluster: ClusterIndex, patience: Duration, now: Time) -> bool {
+        let cluster = self.clusters.get(usize::from(cluster));
+        cluster.is_some_and(|c| c.state == ClusterState::Unknown && now.since(c.since) < patience)
     }
 
     /// What probes say about this gateway from now on: that it drains, that it can deliver.
@@ -291,14 +271,14 @@ impl PathSet {
         let (info, reason) = (slot.info.clone(), slot.reason());
         let (cluster, gateway) = (info.cluster, info.gateway);
         self.emit(PathEvent::State { path, cluster, gateway, from: before, to: state, reason, at: now });
-        self.soil(usize::from(info.cluster_index));
+        self.stale = true;
         self.judge(usize::from(info.cluster_index), now);
     }
 
     /// The lane's own loop was late by `lag`.
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
         if lag > self.cfg.liveness.interval / 2 {
-            self.slots.iter_mut().flatten().for_each(|slot| slot.life.handle_lag(now, lag));
+            self.slots.iter_mut().for_each(|slot| slot.life.handle_lag(now, lag));
         }
     }
 
@@ -343,24 +323,13 @@ impl PathSet {
         self.events.pop_front()
     }
 
-    /// The snapshot to look packets up in; made anew where a path's state or the configuration changed.
+    /// The snapshot to look packets up in, current as of `now`.
     pub fn forwarding(&mut self, now: Time) -> &Forwarding {
         if std::mem::take(&mut self.stale) {
-            let choices: Vec<Option<Vec<_>>> = self
-                .clusters
-                .iter()
-                .map(|c| c.dirty.then(|| c.paths.iter().filter_map(|&p| Some(self.slot(p)?.choice(p, now))).collect()))
-                .collect();
-            self.clusters.iter_mut().for_each(|c| c.dirty = false);
-            for table in &mut self.tables {
-                if let Some(Some(of)) = choices.get(usize::from(table.cluster())) {
-                    table.fill(of);
-                }
-            }
-            let buckets = self.tables.iter().map(|table| table.buckets().clone()).collect();
-            self.forwarding = Forwarding::new(self.prefixes.clone(), buckets);
+            let states: Vec<PathState> = self.slots.iter().map(|slot| slot.path_state(now)).collect();
+            self.selector.update(&states);
         }
-        &self.forwarding
+        self.selector.forwarding()
     }
 
     /// The clusters with their generations and states, as configured.
@@ -377,7 +346,7 @@ impl PathSet {
     /// Rows for paths.
     #[must_use]
     pub fn path_rows(&self, now: Time) -> Vec<PathRow> {
-        self.indexed().map(|(_, slot)| slot.row(now)).collect()
+        self.slots.iter().map(|slot| slot.row(now)).collect()
     }
 
     fn cluster_row(&self, cluster: &Cluster, now: Time) -> ClusterRow {
@@ -404,7 +373,7 @@ impl PathSet {
     }
 
     fn rearm(&mut self, path: PathIndex) {
-        if let Some(slot) = self.slots.get_mut(usize::from(path)).and_then(Option::as_mut) {
+        if let Some(slot) = self.slots.get_mut(usize::from(path)) {
             self.timers.arm(path, &mut slot.armed, slot.life.poll_timeout());
         }
     }
@@ -413,7 +382,7 @@ impl PathSet {
         while let Some((event, info)) =
             self.slot_mut(path).and_then(|slot| slot.life.poll_event().map(|event| (event, slot.info.clone())))
         {
-            self.soil(usize::from(info.cluster_index));
+            self.stale = true;
             let (cluster, gateway) = (info.cluster, info.gateway);
             match event {
                 Event::PeerDraining(draining) => self.emit(PathEvent::Draining { cluster, gateway, draining }),
@@ -454,14 +423,6 @@ impl PathSet {
         }
     }
 
-    /// Has a cluster's tables looked at before the next lookup.
-    fn soil(&mut self, index: usize) {
-        if let Some(cluster) = self.clusters.get_mut(index) {
-            cluster.dirty = true;
-            self.stale = true;
-        }
-    }
-
     /// Derives a cluster's state from its paths'.
     fn judge(&mut self, index: usize, now: Time) {
         let Some(cluster) = self.clusters.get(index) else { return };
@@ -491,7 +452,7 @@ impl PathSet {
 
     /// Slows the probes of a path whose cluster has gone idle.
     fn pace(&mut self, path: PathIndex, now: Time) {
-        let Some(slot) = self.slots.get_mut(usize::from(path)).and_then(Option::as_mut) else { return };
+        let Some(slot) = self.slots.get_mut(usize::from(path)) else { return };
         let Some(cluster) = self.clusters.get_mut(usize::from(slot.info.cluster_index)) else { return };
         if now.since(cluster.last_traffic) > IDLE_AFTER {
             cluster.idle = true;
@@ -517,7 +478,6 @@ impl Cluster {
             since: now,
             last_traffic: now,
             idle: false,
-            dirty: true,
             last_failover: None,
         }
     }
@@ -527,9 +487,4 @@ impl Cluster {
 fn same_session(a: &PathInfo, b: &PathInfo) -> bool {
     (&a.cluster, a.generation, &a.gateway, a.remote_lane, a.remote_key, a.probes)
         == (&b.cluster, b.generation, &b.gateway, b.remote_lane, b.remote_key, b.probes)
-}
-
-fn path_index(slot: usize) -> PathIndex {
-    // Slots are only made below PathIndex::MAX.
-    slot as PathIndex
 }

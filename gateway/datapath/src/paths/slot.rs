@@ -1,14 +1,12 @@
 //! One path of a lane: its identity, its life, its counts.
 
-use hawser_liveness::{Config, Mode, Path, Reason, State, Time};
+use hawser_liveness::{Config, Mode, Path, Reason, State, Stats, Time};
 use hawser_model::{ClusterId, Gateway, Lane, NodeName, PublicKey};
 use ipnet::IpNet;
 
-use crate::buckets::Choice;
-use crate::forwarding::PathIndex;
-use crate::hash;
 use crate::paths::report::PathRow;
 use crate::prefixes::ClusterIndex;
+use crate::selector::{PathSpec, PathState};
 
 /// Who a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +42,6 @@ pub(crate) struct Counts {
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) info: PathInfo,
-    pub(crate) key: u64,
     pub(crate) weight: u16,
     pub(crate) preferred: Vec<IpNet>,
     pub(crate) life: Path,
@@ -55,27 +52,22 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(info: PathInfo, gateway: &Gateway, liveness: Config, now: Time) -> Self {
+    pub(crate) fn new(info: PathInfo, liveness: Config, now: Time) -> Self {
         let mode = if info.probes { Mode::ProbesInSession } else { Mode::SessionOnly };
-        let cluster = hash::bytes(0, info.cluster.as_str().as_bytes());
-        let mirror = info.hand_over.then_some((State::Unknown, now));
         Self {
-            key: hash::bytes(cluster, info.gateway.as_str().as_bytes()),
-            weight: weight(&gateway.lanes),
-            preferred: gateway.preferred.clone(),
+            weight: 1,
+            preferred: Vec::new(),
             life: Path::new(Config { mode, ..liveness }, now),
-            mirror,
+            mirror: info.hand_over.then_some((State::Unknown, now)),
             armed: None,
             counts: Counts::default(),
             info,
         }
     }
 
-    /// Takes over what may change without a new session.
-    pub(crate) fn update(&mut self, info: PathInfo, gateway: &Gateway) {
-        self.info = info;
-        self.weight = weight(&gateway.lanes);
-        self.preferred.clone_from(&gateway.preferred);
+    /// With what may change without a new session.
+    pub(crate) fn with(self, gateway: &Gateway) -> Self {
+        Self { weight: weight(&gateway.lanes), preferred: gateway.preferred.clone(), ..self }
     }
 
     pub(crate) fn state(&self) -> State {
@@ -95,17 +87,16 @@ impl Slot {
         }
     }
 
-    pub(crate) fn choice(&self, index: PathIndex, now: Time) -> Choice {
-        let stats = self.life.stats(now);
-        Choice {
-            index,
-            key: self.key,
-            state: self.state(),
-            draining: self.life.peer_draining(),
-            weight: self.weight,
-            loss: stats.loss.unwrap_or(0.0),
-            rtt: stats.rtt,
-        }
+    pub(crate) fn spec(&self) -> PathSpec<'_> {
+        let (cluster, gateway) = (self.info.cluster_index, &self.info.gateway);
+        PathSpec { cluster, gateway, weight: self.weight, preferred: &self.preferred }
+    }
+
+    pub(crate) fn path_state(&self, now: Time) -> PathState {
+        let state = self.state();
+        // Figures only choose among held paths, and loss takes counting.
+        let stats = if state == State::Held { self.life.stats(now) } else { Stats::default() };
+        PathState { state, draining: self.life.peer_draining(), loss: stats.loss.unwrap_or(0.0), rtt: stats.rtt }
     }
 
     pub(crate) fn row(&self, now: Time) -> PathRow {
