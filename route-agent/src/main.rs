@@ -1,3 +1,12 @@
-//! The `hawser-route-agent` process.
+//! The route agent; everything is in the library.
 
-fn main() {}
+use clap::Parser as _;
+use hawser_route_agent::Args;
+use hawser_telemetry::Shutdown;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    args.log.init();
+    hawser_route_agent::run(args, Shutdown::on_signals()?).await
+}

@@ -1,5 +1,6 @@
 //! Nodes of one cluster as network namespaces on a LAN, each with a pod, converged by the code under test.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "test code outside test functions")]
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,0 +1,326 @@
+//! Asks every gateway how it is, each 100 ms (each 20 ms while in doubt), and listens to what they and their nodes say unasked.
+//!
+//! The other ends: the gateway process answers; other nodes' route agents take [`Message::GatewayGone`]. Messages are of
+//! `hawser-node-probe`, verdicts of `hawser-liveness`; what comes out is one [`GatewayView`] per gateway.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use hawser_liveness::{ClusterState, Config, Event, Path, State, Time};
+use hawser_model::NodeName;
+use hawser_node_probe::{Envelope, Listener, LivePage, LiveView, MAX_DATAGRAM, Message, ProbeKey, Speaker, link_local};
+use hawser_route_plan::{ClusterReach, GatewayView};
+use tokio::sync::{mpsc, watch};
+
+use crate::metrics::Metrics;
+use crate::socket::ProbeSocket;
+
+/// What is known of each gateway.
+pub(crate) type Gateways = Arc<BTreeMap<NodeName, GatewayView>>;
+
+/// Between looks for a key or a device that is not there, and for a key that changed.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the end of a gateway is told, and how far apart.
+const REPEATS: u32 = 3;
+const REPEAT_GAP: Duration = Duration::from_millis(10);
+
+/// Whom to ask, and on which device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Asked {
+    /// The index of `hawser-vx`; none: there is none, or no IPv6.
+    pub(crate) device: Option<u32>,
+    /// The cluster's gateways.
+    pub(crate) gateways: BTreeSet<NodeName>,
+    /// All nodes: who is told when this node's gateway is gone.
+    pub(crate) nodes: BTreeSet<NodeName>,
+}
+
+/// This node's gateway process is gone: its TUN vanished.
+pub(crate) struct OwnGatewayGone;
+
+struct Gateway {
+    path: Path,
+    view: LiveView,
+}
+
+/// The voice and the ear, which need the shared key.
+struct Voice {
+    text: String,
+    speaker: Speaker,
+    listener: Listener,
+}
+
+/// See the module.
+pub(crate) struct Prober {
+    node: NodeName,
+    key: PathBuf,
+    asked: watch::Receiver<Asked>,
+    gone: mpsc::Receiver<OwnGatewayGone>,
+    out: watch::Sender<Gateways>,
+    metrics: Metrics,
+    start: Instant,
+    voice: Option<Voice>,
+    socket: Option<ProbeSocket>,
+    gateways: BTreeMap<NodeName, Gateway>,
+    /// When the rest of an end is to be told: how often still.
+    telling: Option<(Instant, u32)>,
+}
+
+/// What woke the prober.
+enum Wake {
+    Asked,
+    Gone,
+    Datagram(usize, Ipv6Addr),
+    Lost(std::io::Error),
+    Due,
+    Ended,
+}
+
+impl Prober {
+    pub(crate) fn new(
+        node: NodeName,
+        key: PathBuf,
+        asked: watch::Receiver<Asked>,
+        gone: mpsc::Receiver<OwnGatewayGone>,
+        out: watch::Sender<Gateways>,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            node,
+            key,
+            asked,
+            gone,
+            out,
+            metrics,
+            start: Instant::now(),
+            voice: None,
+            socket: None,
+            gateways: BTreeMap::new(),
+            telling: None,
+        }
+    }
+
+    fn time(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// Runs until the rest of the process is gone.
+    pub(crate) async fn run(mut self) -> anyhow::Result<()> {
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        let mut look = Instant::now();
+        loop {
+            if look <= Instant::now() {
+                look = Instant::now() + LOOK;
+                self.read_key();
+            }
+            self.bind();
+            let due = self.next_due(look);
+            let wake = self.wait(due, &mut buffer).await;
+            let lag = due.elapsed();
+            match wake {
+                Wake::Asked => self.follow(),
+                Wake::Gone => self.telling = Some((Instant::now(), REPEATS)),
+                Wake::Datagram(length, from) => self.hear(&buffer[..length], from),
+                Wake::Lost(error) => {
+                    tracing::debug!(%error, "node probes lost their socket");
+                    self.socket = None;
+                    tokio::time::sleep(REPEAT_GAP).await;
+                }
+                Wake::Due => self.judge(lag),
+                Wake::Ended => return Ok(()),
+            }
+            self.tell();
+            self.ask();
+            self.publish();
+        }
+    }
+
+    async fn wait(&mut self, due: Instant, buffer: &mut [u8; MAX_DATAGRAM + 1]) -> Wake {
+        let Self { asked, gone, socket, .. } = self;
+        let datagram = async {
+            match socket {
+                Some(socket) => match socket.receive(buffer).await {
+                    Ok((length, from)) => Wake::Datagram(length, from),
+                    Err(error) => Wake::Lost(error),
+                },
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            changed = asked.changed() => if changed.is_ok() { Wake::Asked } else { Wake::Ended },
+            Some(OwnGatewayGone) = gone.recv() => Wake::Gone,
+            wake = datagram => wake,
+            () = tokio::time::sleep_until(due.into()) => Wake::Due,
+        }
+    }
+
+    /// Takes the shared key, anew where it changed: `hawser join` makes it.
+    fn read_key(&mut self) {
+        let text = match std::fs::read_to_string(&self.key) {
+            Ok(text) => text,
+            Err(error) => {
+                if !self.asked.borrow().gateways.is_empty() && self.voice.is_none() {
+                    tracing::warn!(path = %self.key.display(), %error, "no probe key: gateways are not asked");
+                }
+                return;
+            }
+        };
+        if self.voice.as_ref().is_some_and(|v| v.text == text) {
+            return;
+        }
+        match (ProbeKey::from_text(&text), ProbeKey::from_text(&text)) {
+            (Ok(voice), Ok(ear)) => {
+                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let instance = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
+                let speaker = Speaker::new(voice, self.node.clone(), instance);
+                self.voice = Some(Voice { text, speaker, listener: Listener::new(ear, instance) });
+            }
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(path = %self.key.display(), %error, "the probe key can't be used");
+            }
+        }
+    }
+
+    /// Binds to the device of now.
+    fn bind(&mut self) {
+        let device = self.asked.borrow().device;
+        if self.socket.as_ref().map(ProbeSocket::index) == device {
+            return;
+        }
+        self.socket = device.and_then(|index| match ProbeSocket::bind(index) {
+            Ok(socket) => Some(socket),
+            Err(error) => {
+                tracing::debug!(%error, "node probes can't be bound yet");
+                None
+            }
+        });
+    }
+
+    /// Takes gateways that came, forgets those that went.
+    fn follow(&mut self) {
+        let asked = self.asked.borrow_and_update().clone();
+        let now = self.time();
+        self.gateways.retain(|name, _| asked.gateways.contains(name));
+        for name in asked.gateways {
+            let fresh = || Gateway { path: Path::new(Config::default(), now), view: LiveView::default() };
+            self.gateways.entry(name).or_insert_with(fresh);
+        }
+    }
+
+    fn next_due(&self, look: Instant) -> Instant {
+        let paths = self.gateways.values().filter_map(|g| g.path.poll_timeout());
+        let at = |time: Time| self.start + Duration::from_nanos(time.as_nanos());
+        let due = paths.map(|(time, _)| at(time)).chain(self.telling.map(|(at, _)| at)).chain([look]);
+        due.min().unwrap_or(look)
+    }
+
+    fn judge(&mut self, lag: Duration) {
+        let now = self.time();
+        for gateway in self.gateways.values_mut() {
+            gateway.path.handle_lag(now, lag);
+            gateway.path.handle_timeout(now);
+        }
+    }
+
+    fn hear(&mut self, datagram: &[u8], from: Ipv6Addr) {
+        let now = self.time();
+        let Some(voice) = &mut self.voice else { return };
+        let said = match voice.listener.open(datagram, now) {
+            Ok(said) if link_local(&said.node) == from => said,
+            Ok(_) => return self.metrics.refused("other_address"),
+            Err(refused) => return self.metrics.refused(refused.as_str()),
+        };
+        let Some(gateway) = self.gateways.get_mut(&said.node) else { return };
+        gateway.take(&said, now);
+    }
+
+    /// Sends the probes that are due.
+    fn ask(&mut self) {
+        let now = self.time();
+        let (Some(voice), Some(socket)) = (&mut self.voice, &self.socket) else {
+            return;
+        };
+        for (name, gateway) in &mut self.gateways {
+            while let Some(seq) = gateway.path.poll_probe(now) {
+                let echo = gateway.path.echo();
+                socket.ask(name, &voice.speaker.seal(Message::Ask { seq, echo }));
+            }
+        }
+    }
+
+    /// Tells every node that this node's gateway is gone, several times: a lost packet must not cost 300 ms.
+    fn tell(&mut self) {
+        let Some((at, left)) = self.telling.filter(|(at, _)| *at <= Instant::now()) else { return };
+        self.telling = Some((at + REPEAT_GAP, left - 1)).filter(|(_, left)| *left > 0);
+        let (Some(voice), Some(socket)) = (&mut self.voice, &self.socket) else { return };
+        for node in &self.asked.borrow().nodes {
+            socket.tell(node, &voice.speaker.seal(Message::GatewayGone));
+        }
+    }
+
+    fn publish(&mut self) {
+        for (name, gateway) in &mut self.gateways {
+            while let Some(event) = gateway.path.poll_event() {
+                match event {
+                    Event::State { from, to, reason, .. } => {
+                        tracing::info!(gateway = %name, %from, %to, %reason, "gateway");
+                    }
+                    Event::PeerDraining(draining) => tracing::info!(gateway = %name, draining, "gateway"),
+                }
+            }
+        }
+        let now: BTreeMap<NodeName, GatewayView> = self.gateways.iter().map(|(n, g)| (n.clone(), g.view())).collect();
+        self.out.send_if_modified(|known| {
+            let changed = **known != now;
+            if changed {
+                *known = Arc::new(now);
+            }
+            changed
+        });
+    }
+}
+
+impl Gateway {
+    fn take(&mut self, said: &Envelope, now: Time) {
+        let page = |gateway: &mut Self, page: &LivePage| {
+            gateway.view.apply(said.instance, page);
+            gateway.path.handle_drain(gateway.view.draining());
+        };
+        match &said.message {
+            Message::Answer { seq, page: state, .. } => {
+                self.path.handle_probe_answer(*seq, now);
+                page(self, state);
+            }
+            Message::Notice { page: state } => {
+                self.path.handle_authenticated(now);
+                page(self, state);
+            }
+            Message::GatewayGone => self.path.handle_gone(now),
+            // Nobody asks a route agent.
+            Message::Ask { .. } => {}
+        }
+    }
+
+    fn view(&self) -> GatewayView {
+        let reach = |state| match state {
+            ClusterState::Live => ClusterReach::Live,
+            ClusterState::Held => ClusterReach::Held,
+            ClusterState::Unknown => ClusterReach::Unknown,
+            ClusterState::Dark => ClusterReach::Dark,
+        };
+        GatewayView {
+            path: match self.path.state() {
+                State::Up | State::Suspect => hawser_route_plan::Path::Usable,
+                State::Held => hawser_route_plan::Path::Held,
+                State::Unknown => hawser_route_plan::Path::Unknown,
+                State::Down => hawser_route_plan::Path::Down,
+            },
+            draining: self.view.draining(),
+            clusters: self.view.clusters().map(|(id, state)| (id.clone(), reach(state))).collect(),
+        }
+    }
+}
