@@ -10,7 +10,13 @@ use serde::{Deserialize, Serialize};
 /// What this cluster is in its cluster set: written by the operator or `hawser join`, named `default`.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "hawser.dev", version = "v1alpha1", kind = "Membership", plural = "memberships")]
+#[kube(doc = "What this cluster is in its cluster set; the one named `default` counts.")]
 #[kube(status = "MembershipStatus", derive = "PartialEq")]
+#[kube(printcolumn = r#"{"name": "Cluster", "type": "string", "jsonPath": ".spec.clusterId"}"#)]
+#[kube(
+    printcolumn = r#"{"name": "Joined", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Joined')].status"}"#
+)]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MembershipSpec {
     /// This cluster's id: a DNS label, unique in the set, fixed while it is a member.
@@ -44,6 +50,7 @@ pub struct MembershipSpec {
 pub struct MembershipStatus {
     /// `Joined`, `BrokerReachable`, `PrefixesKnown`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
     /// When the member certificate ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,7 +79,10 @@ pub struct RosterMember {
 /// A gateway of this cluster: written by that gateway only, named as its node.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "hawser.dev", version = "v1alpha1", kind = "GatewayNode", plural = "gatewaynodes")]
+#[kube(doc = "A gateway of this cluster.")]
 #[kube(status = "GatewayNodeStatus", derive = "PartialEq")]
+#[kube(printcolumn = r#"{"name": "Candidates", "type": "string", "jsonPath": ".spec.candidates"}"#)]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayNodeSpec {
     /// Its node.
@@ -134,7 +144,13 @@ pub struct GatewayClusterStatus {
 /// Another cluster of the set: written by the agent, named by cluster id.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "hawser.dev", version = "v1alpha1", kind = "RemoteCluster", plural = "remoteclusters")]
+#[kube(doc = "Another cluster of the set, as this one sees it.")]
 #[kube(status = "RemoteClusterStatus", derive = "PartialEq")]
+#[kube(printcolumn = r#"{"name": "Prefixes", "type": "string", "jsonPath": ".spec.prefixes"}"#)]
+#[kube(
+    printcolumn = r#"{"name": "Reachable", "type": "string", "jsonPath": ".status.conditions[?(@.type=='Reachable')].status"}"#
+)]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 #[serde(rename_all = "camelCase")]
 pub struct RemoteClusterSpec {
     /// Its id.
@@ -178,6 +194,7 @@ fn yes() -> bool {
 pub struct RemoteClusterStatus {
     /// `Reachable`, `Degraded`, `StaleEndpoints`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
     /// When traffic last moved to other paths.
     #[serde(default, skip_serializing_if = "Option::is_none")]

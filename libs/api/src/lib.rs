@@ -5,15 +5,18 @@
 //! - [`core`]: `Service`, `EndpointSlice`, `Node`, `Namespace`, as Kubernetes has them.
 //! - [`labels`]: labels, annotations and names with a meaning.
 //! - [`report`]: what a gateway's admin endpoint answers.
+//! - [`crd`]: their CRDs, kept in `deploy/crds/`.
 //! - [`yaml`]: manifests as text.
 //!
 //! - [`convert`]: from and to the domain model, `hawser-model`, which knows nothing of these.
 
 pub mod convert;
+pub mod crd;
 pub mod hawser;
 pub mod labels;
 pub mod mcs;
 pub mod report;
+mod schema;
 pub mod yaml;
 
 pub use kube;

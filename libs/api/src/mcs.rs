@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 /// Exports the Service of the same name and namespace.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "multicluster.x-k8s.io", version = "v1beta1", kind = "ServiceExport", plural = "serviceexports")]
+#[kube(doc = "Exports the Service of the same name and namespace to the cluster set.")]
 #[kube(namespaced, status = "ServiceExportStatus", shortname = "svcex", shortname = "svcexport")]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 #[kube(derive = "PartialEq", derive = "Default")]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceExportSpec {
@@ -27,20 +29,27 @@ pub struct ServiceExportSpec {
 pub struct ServiceExportStatus {
     /// `Valid`, `Ready`, `Conflict`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
 }
 
 /// A service of the cluster set, in every cluster whose namespace exists.
 #[derive(CustomResource, Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "multicluster.x-k8s.io", version = "v1beta1", kind = "ServiceImport", plural = "serviceimports")]
+#[kube(doc = "A service of the cluster set, with what it is made of.")]
 #[kube(namespaced, status = "ServiceImportStatus", shortname = "svcim", shortname = "svcimport")]
+#[kube(printcolumn = r#"{"name": "Type", "type": "string", "jsonPath": ".spec.type"}"#)]
+#[kube(printcolumn = r#"{"name": "IP", "type": "string", "jsonPath": ".spec.ips"}"#)]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 #[kube(derive = "PartialEq", derive = "Default")]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceImportSpec {
     /// Ports of the service.
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub ports: Vec<ImportPort>,
     /// Virtual addresses, in the order of `ipFamilies`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
     pub ips: Vec<String>,
     /// `ClusterSetIP` or `Headless`.
     #[serde(rename = "type")]
@@ -53,6 +62,7 @@ pub struct ServiceImportSpec {
     pub session_affinity_config: Option<SessionAffinityConfig>,
     /// `IPv4`, `IPv6`, without duplicates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 2))]
     pub ip_families: Vec<String>,
     /// `Cluster` or `Local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -113,12 +123,15 @@ pub struct ClientIpConfig {
 pub struct ServiceImportStatus {
     /// Exporting clusters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["cluster"]))]
     pub clusters: Vec<ClusterStatus>,
     /// `Ready`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "crate::schema::conditions")]
     pub conditions: Vec<Condition>,
     /// `Present` or `Absent`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["Present", "Absent"]))]
     pub endpoint_slice_objects: Option<String>,
 }
 
@@ -132,7 +145,10 @@ pub struct ClusterStatus {
 /// A property of this cluster (KEP-2149).
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(group = "about.k8s.io", version = "v1beta1", kind = "ClusterProperty", plural = "clusterproperties")]
+#[kube(doc = "A property of this cluster.")]
 #[kube(status = "ClusterPropertyStatus", derive = "PartialEq", category = "multicluster")]
+#[kube(printcolumn = r#"{"name": "value", "type": "string", "jsonPath": ".spec.value"}"#)]
+#[kube(printcolumn = r#"{"name": "age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
 pub struct ClusterPropertySpec {
     /// The property's value.
     #[schemars(length(min = 1))]

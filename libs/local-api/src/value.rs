@@ -1,5 +1,6 @@
 //! Objects as JSON, with their kind: what adapters store and hand out.
 
+use hawser_api::mcs::ServiceExport;
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -89,6 +90,10 @@ impl Object {
                 && let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut)
             {
                 metadata.remove("namespace");
+            }
+            // The standard's exports need no spec; their type has one.
+            if kind == Kind::of::<ServiceExport>() && map.get("spec").is_none_or(Value::is_null) {
+                map.insert("spec".to_owned(), Value::Object(Map::new()));
             }
             if map.get("status").is_some_and(Value::is_null) {
                 map.remove("status");
@@ -184,6 +189,7 @@ mod tests {
         let object = Object::from_value(EXPORT, export("web", "shop")).unwrap();
         assert_eq!(object.value["apiVersion"], "multicluster.x-k8s.io/v1beta1");
         assert_eq!(object.key, Key::namespaced("shop", "web"));
+        assert_eq!(object.value["spec"], json!({}), "an export without a spec has an empty one");
     }
 
     #[test]
