@@ -1,3 +1,8 @@
 //! The `hawser` process.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    hawser_cli::main(std::env::args_os().collect()).await.into()
+}

@@ -184,6 +184,14 @@ impl IdentityDir {
         Ok(Arc::new(key))
     }
 
+    /// Forgets the key of a join that was refused for it.
+    ///
+    /// # Errors
+    /// Where it can't be removed.
+    pub fn discard_join_key(&self) -> Result<(), Error> {
+        Ok(files::remove(&self.file("join.key"))?)
+    }
+
     /// Makes `probe.key` where there is none.
     ///
     /// # Errors

@@ -1,0 +1,286 @@
+//! The status of a site as a pure function of what was found.
+#![allow(clippy::unwrap_used, reason = "test helpers, which the lint does not know for tests")]
+
+use std::path::PathBuf;
+
+use hawser_api::report::{ClusterReport, GatewayReport, LaneReport, PathReport};
+use hawser_cli::status::model::{ClusterState, Severity, Verdict};
+use hawser_cli::status::{Inputs, Status, assess, screen::screen};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+fn object<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+fn condition(type_: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({ "type": type_, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-11-20T10:00:00Z" })
+}
+
+fn membership(conditions: &[Value]) -> Value {
+    json!({
+        "apiVersion": "hawser.dev/v1alpha1", "kind": "Membership", "metadata": { "name": "default" },
+        "spec": { "clusterId": "west", "prefixes": ["10.1.0.0/16"] },
+        "status": {
+            "conditions": conditions, "rosterRevision": 7, "certificateExpires": "2026-12-15T00:00:00Z",
+            "members": [{ "clusterId": "east", "generation": 1 }],
+        },
+    })
+}
+
+fn gateway_node(node: &str, live: u32) -> Value {
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    json!({
+        "apiVersion": "hawser.dev/v1alpha1", "kind": "GatewayNode", "metadata": { "name": node },
+        "spec": { "node": node, "lanes": [{ "publicKey": key, "port": 51820 }], "candidates": ["192.168.1.1"] },
+        "status": {
+            "rosterRevision": 7,
+            "clusters": [{ "cluster": "east", "generation": 1, "state": "Live", "since": "2026-11-20T10:00:00Z",
+                           "reason": "", "livePaths": live, "totalPaths": 2 }],
+        },
+    })
+}
+
+fn remote(id: &str, gateways: &[&str], conditions: &[Value]) -> Value {
+    let gateways: Vec<_> =
+        gateways.iter().map(|g| json!({ "node": g, "lanes": [], "candidates": ["192.0.2.1"] })).collect();
+    json!({
+        "apiVersion": "hawser.dev/v1alpha1", "kind": "RemoteCluster", "metadata": { "name": id },
+        "spec": { "clusterId": id, "generation": 1, "rosterRevision": 7, "prefixes": ["10.2.0.0/16"],
+                  "gateways": gateways },
+        "status": { "conditions": conditions },
+    })
+}
+
+fn path(gateway: &str, state: &str, rtt_us: u64) -> PathReport {
+    PathReport {
+        cluster: "east".into(),
+        gateway: gateway.into(),
+        state: state.into(),
+        since_ms: 12_000,
+        rtt_us: Some(rtt_us),
+        loss_percent: Some(0.0),
+        proof_age_ms: Some(rtt_us / 100),
+        mtu: 1420,
+        rx_bytes: 600_000_000,
+        tx_bytes: 4_500_000,
+        ..PathReport::default()
+    }
+}
+
+fn report(node: &str, paths: Vec<PathReport>) -> GatewayReport {
+    let live = paths.iter().filter(|p| matches!(p.state.as_str(), "Up" | "Suspect")).count() as u32;
+    let total_paths = paths.len() as u32;
+    let state = if live > 0 { "Live" } else { "Dark" }.to_owned();
+    GatewayReport {
+        node: node.into(),
+        cluster: "west".into(),
+        roster_revision: 7,
+        lanes: vec![LaneReport { key: "00".into(), key_age_s: 11_520, port: 51820 }],
+        clusters: vec![ClusterReport {
+            cluster: "east".into(),
+            state,
+            live_paths: live,
+            total_paths,
+            ..Default::default()
+        }],
+        paths,
+        ..GatewayReport::default()
+    }
+}
+
+/// A member with two gateways that both reach both gateways of east.
+fn healthy() -> Inputs {
+    let joined = [
+        condition("Joined", "True", "Joined", "member of the cluster set \"prod\""),
+        condition("BrokerReachable", "True", "Connected", "the stream to the broker is open"),
+    ];
+    let import = json!({
+        "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceImport",
+        "metadata": { "namespace": "shop", "name": "web" }, "spec": { "type": "ClusterSetIP", "ports": [] },
+        "status": { "clusters": [{ "cluster": "east" }] },
+    });
+    let both = |first| vec![path("e-gw-1", "Up", first), path("e-gw-2", "Up", 1_620)];
+    Inputs {
+        site: "/etc/hawser/site".into(),
+        now: "2026-11-23T10:00:00Z".parse().unwrap(),
+        info: Some(object(json!({ "clusterSet": "prod", "clusterId": "west", "generation": 1, "brokers": [] }))),
+        announced: true,
+        membership: Some(object(membership(&joined))),
+        nodes: vec![],
+        gateways: vec![object(gateway_node("gw-1", 2)), object(gateway_node("gw-2", 2))],
+        remotes: vec![object(remote("east", &["e-gw-1", "e-gw-2"], &[]))],
+        exports: vec![],
+        imports: vec![object(import)],
+        reports: vec![
+            (PathBuf::from("/s1"), Ok(report("gw-1", both(1_130)))),
+            (PathBuf::from("/s2"), Ok(report("gw-2", both(1_210)))),
+        ],
+        problems: vec![],
+    }
+}
+
+fn why(status: &Status, severity: Severity) -> Vec<String> {
+    let found = status.why.iter().filter(|f| f.severity == severity);
+    found.map(|f| format!("{}: {}", f.about, f.text)).collect()
+}
+
+#[test]
+fn all_is_well() {
+    let status = assess(&healthy());
+    assert_eq!(status.verdict, Verdict::Healthy, "{:?}", status.why);
+    insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn a_remote_gateway_is_gone() {
+    let mut inputs = healthy();
+    for (_, report) in &mut inputs.reports {
+        let report = report.as_mut().unwrap();
+        report.paths[1] = PathReport {
+            reason: "8 probes unanswered".into(),
+            proof_age_ms: Some(12_310),
+            loss_percent: Some(100.0),
+            ..path("e-gw-2", "Down", 1_620)
+        };
+        report.clusters[0].live_paths = 1;
+        report.clusters[0].last_failover_ago_ms = Some(245_000);
+        report.clusters[0].last_failover_ms = Some(310);
+    }
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(status.clusters[0].loss_percent, Some(0.0), "the loss of paths that carry traffic");
+    insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn a_cluster_is_dark_and_its_agent_silent() {
+    let mut inputs = healthy();
+    let stale = condition("StaleEndpoints", "True", "AgentSilent", "no stream for 2m");
+    inputs.remotes = vec![object(remote("east", &["e-gw-1", "e-gw-2"], &[stale]))];
+    for (_, report) in &mut inputs.reports {
+        let down = vec![path("e-gw-1", "Down", 1_130), path("e-gw-2", "Down", 1_620)];
+        let node = report.as_ref().unwrap().node.clone();
+        *report = Ok(self::report(&node, down));
+    }
+    let status = assess(&inputs);
+    assert_eq!(status.clusters[0].state, ClusterState::Unreachable);
+    assert_eq!(status.proof_age_ms, None);
+    insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn gateways_that_cannot_be_asked_are_shown_by_their_last_status() {
+    let mut inputs = healthy();
+    inputs.reports.truncate(1);
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Healthy, "{:?}", status.why);
+    assert_eq!(status.clusters[0].paths.to_string(), "4/4");
+    assert!(why(&status, Severity::Note)[0].starts_with("gw-2: no figures from here"), "{:?}", status.why);
+
+    inputs.reports.clear();
+    inputs.gateways[1] = object(gateway_node("gw-2", 1));
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn a_gateway_that_should_answer_and_does_not_is_named() {
+    let mut inputs = healthy();
+    inputs.reports[1].1 = Err("connection refused".into());
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(
+        why(&status, Severity::Degraded),
+        ["gateway: no gateway answers at /s2/gateway/admin.sock: connection refused"]
+    );
+    assert!(status.next.iter().any(|n| n.contains("hawser-gateway")), "{:?}", status.next);
+}
+
+#[test]
+fn what_the_broker_refused_is_the_reason() {
+    let mut inputs = healthy();
+    let refused = "cluster west: prefixes: 10.2.3.0/24 overlaps 10.2.0.0/16 of east; claim another";
+    let conditions = [
+        condition("Joined", "True", "Joined", ""),
+        condition("PrefixesKnown", "False", "Refused", refused),
+        condition("BrokerReachable", "Unknown", "Connecting", "not tried yet"),
+    ];
+    inputs.membership = Some(object(membership(&conditions)));
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(why(&status, Severity::Degraded), [format!("membership: PrefixesKnown is false (Refused): {refused}")]);
+    assert!(serde_json::to_string(&status).unwrap().contains("10.2.3.0/24"));
+}
+
+#[test]
+fn exports_that_fail_spoil_the_verdict_and_conflicts_are_notes() {
+    let export = |name: &str, conditions: &[Value]| {
+        object(json!({
+            "apiVersion": "multicluster.x-k8s.io/v1beta1", "kind": "ServiceExport",
+            "metadata": { "namespace": "shop", "name": name }, "spec": {}, "status": { "conditions": conditions },
+        }))
+    };
+    let mut inputs = healthy();
+    let ready = condition("Ready", "True", "Exported", "the broker holds it");
+    let conflict = condition("Conflict", "True", "PortConflict", "Conflicting ports");
+    inputs.exports = vec![export("web", &[ready, conflict])];
+    let status = assess(&inputs);
+    assert_eq!((status.verdict, status.clusters[0].exports), (Verdict::Healthy, 1));
+    assert_eq!(why(&status, Severity::Note), ["shop/web: export Conflict (PortConflict): Conflicting ports"]);
+
+    let no_service = "there is no Service shop/db";
+    inputs.exports.push(export(
+        "db",
+        &[condition("Valid", "False", "NoService", no_service), condition("Ready", "False", "Failed", no_service)],
+    ));
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(why(&status, Severity::Degraded), [format!("shop/db: export Valid (NoService): {no_service}")]);
+    assert!(!status.exports[1].exported && status.exports[0].exported);
+}
+
+#[test]
+fn a_site_that_has_not_joined_says_how_to() {
+    let mut inputs = healthy();
+    (inputs.info, inputs.announced) = (None, false);
+    (inputs.gateways, inputs.remotes, inputs.reports, inputs.imports) = (vec![], vec![], vec![], vec![]);
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::NotJoined);
+    insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn what_is_missing_is_asked_for() {
+    let mut inputs = healthy();
+    let node = json!({ "apiVersion": "v1", "kind": "Node",
+                       "metadata": { "name": "gw-3", "labels": { "hawser.dev/gateway": "true" } } });
+    inputs.nodes = vec![object(node)];
+    inputs.remotes.push(object(remote("north", &[], &[])));
+    inputs.problems = vec!["svc.yaml:3: not YAML; correct it".into()];
+    inputs.now = "2026-12-14T00:00:00Z".parse().unwrap();
+    inputs.announced = false;
+    inputs.reports[0].1.as_mut().unwrap().roster_revision = 6;
+    let found = why(&assess(&inputs), Severity::Degraded).join("\n");
+    for part in [
+        "gw-3: the node is labelled as a gateway but runs none",
+        "gw-1: it applies roster revision 6, not 7",
+        "north: it has announced no gateway",
+        "manifest: svc.yaml:3: not YAML",
+        "membership: the certificate ends at 2026-12-15T00:00:00Z",
+        "membership: the agent has not taken it up yet",
+    ] {
+        assert!(found.contains(part), "{part:?} is not in\n{found}");
+    }
+}
+
+#[test]
+fn many_findings_still_fit_one_screen() {
+    let mut inputs = healthy();
+    inputs.problems = (0..100).map(|n| format!("{n}.yaml: bad")).collect();
+    let screen = screen(&assess(&inputs));
+    assert!(screen.lines().count() <= 24, "{screen}");
+    assert!(screen.contains("and 88 more"), "{screen}");
+}
