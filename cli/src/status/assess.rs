@@ -237,6 +237,10 @@ fn next(inputs: &Inputs, verdict: Verdict, why: &[Finding], clusters: &[ClusterR
             if about("membership") {
                 next.push("journalctl -u hawser-agent   (what the agent says)".to_owned());
             }
+            let unproven = !inputs.gateways.is_empty() && answers(inputs).next().is_none();
+            if unproven {
+                next.insert(0, format!("hawser status --site {site} --state DIR   (where a gateway keeps its state)"));
+            }
             if about("gateway") || why.iter().any(|f| f.text.contains("hawser-gateway")) {
                 next.push("journalctl -u hawser-gateway   (on the gateway that is missing)".to_owned());
             }

@@ -88,11 +88,13 @@ fn sight<'a>(inputs: &'a Inputs, id: &str, silent: &[&'a GatewayNode]) -> Sight<
 fn state(sight: &Sight<'_>, paths: Count) -> ClusterState {
     let states: Vec<&str> =
         sight.reports.iter().map(|r| r.state.as_str()).chain(sight.statuses.iter().map(|s| s.0)).collect();
-    if states.iter().all(|state| *state == "Unknown") {
+    let alive = states.iter().any(|state| matches!(*state, "Live" | "Held"));
+    if states.iter().all(|state| *state == "Unknown") || (alive && sight.reports.is_empty()) {
+        // A gateway that died left its last status behind: without a proof from here nothing is called healthy.
         ClusterState::Unknown
     } else if states.iter().all(|state| *state == "Live") && paths.up == paths.total {
         ClusterState::Healthy
-    } else if states.iter().any(|state| matches!(*state, "Live" | "Held")) {
+    } else if alive {
         ClusterState::Degraded
     } else {
         ClusterState::Unreachable
@@ -107,6 +109,9 @@ fn findings(remote: &RemoteCluster, sight: &Sight<'_>, row: &ClusterRow) -> Vec<
         found.push(degraded("it has announced no gateway; does hawser-gateway run there?".to_owned()));
     } else if sight.reports.is_empty() && sight.statuses.is_empty() {
         found.push(degraded("no gateway here has said how it reaches it; does hawser-gateway run here?".to_owned()));
+    } else if sight.reports.is_empty() {
+        let text = format!("nothing is proven from here: {} paths live by the gateways' last statuses", row.paths);
+        found.push(degraded(text));
     } else if row.state == ClusterState::Unknown {
         found.push(degraded("no gateway has had an answer from it yet".to_owned()));
     }
@@ -131,9 +136,6 @@ fn findings(remote: &RemoteCluster, sight: &Sight<'_>, row: &ClusterRow) -> Vec<
                 because(&cluster.reason)
             )));
         }
-    }
-    if sight.paths.is_empty() && row.paths.up < row.paths.total {
-        found.push(degraded(format!("{} paths live, by the gateways' last statuses", row.paths)));
     }
     let conditions = remote.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     if let Some(stale) = conditions.iter().find(|c| c.type_ == "StaleEndpoints" && c.status == "True") {

@@ -6,8 +6,8 @@ mod fake;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, SystemTime};
 
-use hawser_broker_client::{Error, IdentityDir, Join, JoinToken, MemberIdentity, member};
-use hawser_broker_pki::{Ca, Pin};
+use hawser_broker_client::{Error, IdentityDir, Join, JoinToken, MemberIdentity, member, tls};
+use hawser_broker_pki::{BROKER_NAME, Ca, Pin};
 use hawser_model::ClusterId;
 use zeroize::Zeroizing;
 
@@ -136,6 +136,23 @@ async fn the_broker_that_answers_is_taken() {
     let error = member::join(Join { token: &none, key, replace: false, prefixes: vec![] }).await.unwrap_err();
     let text = error.to_string();
     assert!(text.contains(&closed.to_string()) && text.contains("nowhere.invalid"), "{text}");
+}
+
+#[tokio::test]
+async fn the_brokers_certificate_is_replaced_while_it_serves() {
+    let fake = Fake::start("127.0.0.1:0").await;
+    let config = tls::pinned(fake.ca.pin().unwrap()).unwrap();
+    let shown = async || {
+        let tcp = tokio::net::TcpStream::connect(&fake.address).await.unwrap();
+        let name = BROKER_NAME.try_into().unwrap();
+        let tls = tokio_rustls::TlsConnector::from(config.clone()).connect(name, tcp).await.unwrap();
+        tls.get_ref().1.peer_certificates().unwrap()[0].clone()
+    };
+    let before = shown().await;
+    assert_eq!(before, shown().await);
+    let new = fake.ca.issue_broker(&[], SystemTime::now(), 1).unwrap();
+    fake.certificate.replace(&new, fake.ca.certificate()).unwrap();
+    assert_eq!(shown().await, new.issued.certificate);
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 pub(crate) struct Fake {
     pub(crate) ca: Arc<Ca>,
     pub(crate) address: String,
+    pub(crate) certificate: Arc<ServerCertificate>,
     seen: Arc<Mutex<Vec<String>>>,
 }
 
@@ -47,7 +48,7 @@ impl Fake {
 
     async fn serve(listen: &str, ca: Arc<Ca>, issued: &hawser_broker_pki::IssuedWithKey) -> Self {
         let certificate = ServerCertificate::new(issued, ca.certificate()).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(server_config(ca.certificate(), certificate).unwrap()));
+        let acceptor = TlsAcceptor::from(Arc::new(server_config(ca.certificate(), Arc::clone(&certificate)).unwrap()));
         let listener = TcpListener::bind(listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (sender, receiver) = tokio::sync::mpsc::channel(8);
@@ -65,7 +66,7 @@ impl Fake {
         let service = BrokerServer::new(Service { ca: Arc::clone(&ca), seen: Arc::clone(&seen) });
         let incoming = tokio_stream::wrappers::ReceiverStream::new(receiver);
         tokio::spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
-        Self { ca, address, seen }
+        Self { ca, address, certificate, seen }
     }
 
     pub(crate) fn seen(&self) -> Vec<String> {
