@@ -66,6 +66,7 @@ fn run(args: &Args) -> Result<bool> {
     if let Some(interrupt) = interrupt {
         keep(&stage, &interrupt)?;
     }
+    stage.rope.pass()?;
     Ok(report.passes())
 }
 

@@ -48,7 +48,7 @@ fn a_killed_gateway_process_on_either_side() -> Result<()> {
     rope.west.start(1, "hawser-gateway")?;
     rope.wait_up()?;
     survives(&mut rope, "east's gateway killed", |rope| rope.east.kill(2, "hawser-gateway"))?;
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_gateway_host_cut_off() -> Result<()> {
         rope.lab.wan().isolate("west-gw1")?;
         rope.west.lan.isolate("west-gw1")
     })?;
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn the_clients_gateway_host_cut_off() -> Result<()> {
         rope.lab.wan().isolate("east-gw2")?;
         rope.east.lan.isolate("east-gw2")
     })?;
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -78,5 +78,5 @@ fn a_path_black_holed_one_way_and_a_gateway_without_its_wan() -> Result<()> {
     rope.lab.wan().heal()?;
     rope.wait_up()?;
     survives(&mut rope, "a gateway that loses its WAN", |rope| rope.lab.wan().isolate("east-gw1"))?;
-    Ok(())
+    rope.pass()
 }

@@ -32,5 +32,6 @@ fn a_site_that_leaves_is_clean_and_forgotten() -> Result<()> {
             Ok(())
         })?;
     }
-    rope.west.wait_paths(0, 0, Duration::from_secs(20))
+    rope.west.wait_paths(0, 0, Duration::from_secs(20))?;
+    rope.pass()
 }

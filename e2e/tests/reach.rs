@@ -37,7 +37,7 @@ fn all_combinations(rope: &Rope) -> Result<()> {
         let server = rope.west.add_workload(to)?;
         every_protocol(&client, &server).with_context(|| format!("east node {from} to west node {to}"))?;
     }
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -77,5 +77,5 @@ fn hosts_themselves_reach_pods_with_an_address_of_their_own() -> Result<()> {
             ensure!(answer == format!("server=server client={own}"), "from {}: {answer}", node.name);
         }
     }
-    Ok(())
+    rope.pass()
 }

@@ -41,7 +41,7 @@ fn an_export_is_a_name_in_the_other_site_until_it_is_unexported() -> Result<()> 
     rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
     wait_gone(&rope.east, &client)?;
     println!("unexport to NXDOMAIN: {:?}", start.elapsed());
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn two_sites_export_one_name_and_both_serve() -> Result<()> {
             Ok(())
         })?;
     }
-    Ok(())
+    rope.pass()
 }
 
 #[test]
@@ -92,5 +92,5 @@ fn conflicting_ports_are_reported_on_both_exports() -> Result<()> {
         ensure!(answer.starts_with("server=west"), "{answer}");
     }
     ensure!(west.http.served() >= 10, "{}", west.http.served());
-    Ok(())
+    rope.pass()
 }

@@ -2,6 +2,7 @@
 //!
 //! WAN addresses: `198.51.100.0/24` and `2001:db8:0:ff::/64`; the broker is `.1`, host `h` of site `s` is `10 s + h`.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,6 +25,7 @@ pub struct Lab {
     wan: Switch,
     broker_host: Netns,
     dir: Option<TempDir>,
+    passed: Cell<bool>,
 }
 
 impl Lab {
@@ -39,9 +41,15 @@ impl Lab {
         wan.plug(&broker_host, "wan0", 1500)?;
         broker_host.ip("addr add 198.51.100.1/24 dev wan0")?;
         broker_host.ip("addr add 2001:db8:0:ff::1/64 dev wan0")?;
-        let mut lab = Self { broker: None, captures: Vec::new(), wan, broker_host, dir: Some(dir) };
+        let mut lab =
+            Self { broker: None, captures: Vec::new(), wan, broker_host, dir: Some(dir), passed: Cell::new(false) };
         lab.capture_wan();
         Ok(lab)
+    }
+
+    /// Says that all went well: files need not be kept.
+    pub fn pass(&self) {
+        self.passed.set(true);
     }
 
     /// The folder of this laboratory's files.
@@ -229,10 +237,10 @@ pub(crate) fn path_str(path: &Path) -> Result<&str> {
 }
 
 impl Drop for Lab {
-    /// Keeps logs and captures of a test that panics, and says where.
+    /// Keeps logs and captures of a test that did not pass, and says where.
     #[expect(clippy::print_stderr, reason = "the place must reach the test's output")]
     fn drop(&mut self) {
-        if std::thread::panicking()
+        if !self.passed.get()
             && let Some(dir) = self.dir.take()
         {
             eprintln!("logs, captures and manifests are kept in {}", dir.keep().display());

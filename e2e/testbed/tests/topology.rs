@@ -23,6 +23,7 @@ fn gateways_meet_on_the_wan_and_pods_reach_their_node_only() {
     let _server = http::Server::start(&b.ns, 80, "b").unwrap();
     let across = http::get(&a.ns, SocketAddr::new(b.v4.into(), 80), "/", Duration::from_millis(500));
     assert!(across.is_err(), "sites must not reach each other without Hawser: {across:?}");
+    lab.pass();
 }
 
 #[test]
@@ -59,6 +60,7 @@ fn nothing_stays_behind() {
         let mut command = std::process::Command::new("sleep");
         command.arg("1000");
         let process = hawser_testbed::Process::start(&ns, "sleep", command, &lab.logs()).unwrap();
+        lab.pass();
         (lab.dir().to_owned(), process.pid())
     };
     assert!(!dir.exists());
