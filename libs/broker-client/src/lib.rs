@@ -1,7 +1,8 @@
 //! How a member or an administrator reaches the broker.
 //!
 //! - [`token`]: what `hawser token create` prints and `hawser join` takes.
-//! - [`identity`]: a member's key, certificate and set-up on disk (`<site>/secrets`), and an administrator's.
+//! - [`identity`]: a member's key, certificate and set-up on disk (`<site>/secrets`), and an administrator's; `follow` watches
+//!   it.
 //! - [`address`]: `host:port` of a broker.
 //! - [`dial`]: TCP and TLS 1.3 to whichever broker answers first.
 //! - [`tls`]: mutual TLS with an identity; TLS pinned to the CA's key with only a token.
@@ -12,6 +13,7 @@
 pub mod address;
 pub mod admin;
 pub mod dial;
+mod follow;
 pub mod identity;
 pub mod member;
 pub mod tls;
