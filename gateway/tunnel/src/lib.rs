@@ -1,1 +1,256 @@
 //! The gateway's shell: TUN, UDP, lanes, keys.
+//!
+//! [`Tunnel::start`] opens everything and runs; [`Tunnel::apply`] replaces the peers as a whole; lanes do the rest and
+//! [`Tunnel::report`] and [`Tunnel::cluster_states`] tell how it goes. What decides about packets and paths is pure and
+//! lives in `hawser-datapath` and `hawser-liveness`; who the peers are is the business of the `hawser-gateway` process.
+//!
+//! - [`config`]: what a tunnel is told.
+//! - [`status`]: what it tells.
+//! - [`keys`]: lane keys on disk.
+//! - `lane`: the threads that move packets; `session`, `udp`, `tun`: what they move them with.
+//! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found.
+//! - `shared`, `snapshot`: what lanes and control have in common.
+
+pub mod config;
+mod control;
+pub mod keys;
+mod lane;
+mod netlink;
+mod session;
+mod shared;
+mod snapshot;
+pub mod status;
+mod tun;
+mod udp;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use hawser_model::{ClusterId, IpFamily};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::sync::watch;
+
+pub use config::{Config, LANES_MAX, PeerCluster, PeerGateway, Peers};
+pub use keys::{KeyError, LaneKey};
+pub use netlink::NetlinkError;
+pub use status::{ClusterStatus, LaneInfo, PathStatus, Report, Traffic};
+
+use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
+use crate::lane::{Lane, Parts};
+use crate::netlink::Device;
+use crate::session::Identity;
+use crate::shared::{Door, Shared};
+use crate::snapshot::Snapshot;
+use crate::status::Summary;
+use crate::udp::LaneSocket;
+
+/// Payload that a socket may hold back: about 20 ms of what a lane decrypts. More would hide probes behind old packets.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+/// Why a tunnel could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The number of lanes is out of range.
+    #[error("{0} lanes: a gateway runs 1 to {LANES_MAX}")]
+    Lanes(usize),
+    /// A key can't be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The TUN device can't be made.
+    #[error("the TUN device {device} can't be made")]
+    Tun {
+        /// Its name.
+        device: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A port can't be bound.
+    #[error("UDP port {port} ({family}) of lane {lane} can't be opened")]
+    Port {
+        /// The lane.
+        lane: usize,
+        /// The port.
+        port: u16,
+        /// The family.
+        family: IpFamily,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The kernel refused to set the device up.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// Something else the system refused.
+    #[error("{action} failed")]
+    System {
+        /// What was being done.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+fn system(action: &'static str) -> impl Fn(std::io::Error) -> Error {
+    move |source| Error::System { action, source }
+}
+
+/// A running tunnel. Its kernel state goes with it.
+pub struct Tunnel {
+    shared: Arc<Shared>,
+    lanes: Vec<LaneInfo>,
+    threads: Vec<JoinHandle<()>>,
+    control: tokio::task::JoinHandle<()>,
+    states: watch::Receiver<Arc<Vec<ClusterStatus>>>,
+}
+
+impl Tunnel {
+    /// Opens the device and the ports in this thread's network namespace and starts the lanes, without peers.
+    ///
+    /// # Errors
+    /// When something it needs is taken or refused; nothing is left behind then.
+    pub async fn start(config: Config, cluster: ClusterId) -> Result<Self, Error> {
+        if !(1..=LANES_MAX).contains(&config.lanes) {
+            return Err(Error::Lanes(config.lanes));
+        }
+        let mut keys = Vec::new();
+        for lane in 0..config.lanes {
+            keys.push(keys::load_or_create(&config.keys, lane)?);
+        }
+        let sockets = (0..config.lanes).map(|lane| bind(lane, config.port)).collect::<Result<Vec<_>, _>>()?;
+        let queues = tun::open(&config.device, config.lanes)
+            .map_err(|source| Error::Tun { device: config.device.clone(), source })?;
+        let device = Device::open(&config.device).map_err(system("opening netlink"))?;
+        device.up(MTU_MIN).await?;
+
+        let mut seed = [0u8; 8];
+        SystemRandom::new().fill(&mut seed).map_err(|_| KeyError::Random)?;
+        let mut doors = Vec::new();
+        let mut rings = Vec::new();
+        for _ in 0..config.lanes {
+            let (door, ring) = Door::new().map_err(|e| system("making an event descriptor")(e.into()))?;
+            doors.push(door);
+            rings.push(ring);
+        }
+        let shared = Shared::new(Snapshot::new(Peers::none(cluster), None, inner_mtu, Vec::new()), doors);
+        let (sender, states) = watch::channel(Arc::default());
+        let control = Control { shared: Arc::clone(&shared), device, states: sender };
+        let mut tunnel =
+            Self { shared, lanes: Vec::new(), threads: Vec::new(), control: tokio::spawn(control.run()), states };
+        for (index, (((key, sockets), tun), ring)) in keys.into_iter().zip(sockets).zip(queues).zip(rings).enumerate() {
+            let port = config.port + index as u16;
+            tunnel.lanes.push(LaneInfo { key: key.public, created: key.created, port });
+            let public = key.public;
+            let identity = Identity::new(key.secret);
+            let seed = u64::from_le_bytes(seed).wrapping_add(index as u64);
+            let lane =
+                Lane::new(Parts { index, key: public, identity, tun, sockets, ring, seed }, Arc::clone(&tunnel.shared));
+            let thread = std::thread::Builder::new()
+                .name(format!("lane-{index}"))
+                .spawn(move || lane.run())
+                .map_err(system("starting a lane's thread"))?;
+            tunnel.threads.push(thread);
+        }
+        Ok(tunnel)
+    }
+
+    /// Replaces all peers. Sessions of peers that stay go on; those of peers that go end with each lane's next turn.
+    pub fn apply(&self, peers: Peers) {
+        let current = self.shared.snapshot.load();
+        let next = Snapshot::new(peers, Some(&current), inner_mtu, host_addresses());
+        let unchanged = *next.peers == *current.peers
+            && next.hosts == current.hosts
+            && next.paths.iter().zip(&current.paths).all(|(a, b)| a.mtu == b.mtu && a.addresses == b.addresses);
+        if unchanged {
+            return;
+        }
+        self.shared.snapshot.store(Arc::new(next));
+        self.shared.ring_all();
+        self.shared.changed.notify_one();
+    }
+
+    /// Waits until every lane goes by the peers applied last: sessions of dropped ones are gone then.
+    pub fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let shared = Arc::clone(&self.shared);
+        let revision = shared.snapshot.load().revision;
+        async move {
+            while shared.doors.iter().any(|door| door.status().revision < revision) {
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        }
+    }
+
+    /// Asks peers to choose other gateways (or takes that back): probes carry it from now on.
+    pub fn set_draining(&self, draining: bool) {
+        if self.shared.draining.swap(draining, Ordering::Relaxed) != draining {
+            self.shared.announce();
+        }
+    }
+
+    /// The lanes: keys and ports to publish.
+    #[must_use]
+    pub fn lanes(&self) -> &[LaneInfo] {
+        &self.lanes
+    }
+
+    /// How each remote cluster is reached; changes are seen at once.
+    #[must_use]
+    pub fn cluster_states(&self) -> watch::Receiver<Arc<Vec<ClusterStatus>>> {
+        self.states.clone()
+    }
+
+    /// Everything there is to tell, figures no older than a quarter of a second.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let snapshot = self.shared.snapshot.load_full();
+        let lanes: Vec<_> = self.shared.doors.iter().map(Door::status).collect();
+        let mut drops = BTreeMap::new();
+        for (reason, count) in self.shared.counters.iter().flat_map(|c| c.iter()) {
+            *drops.entry(reason.as_str()).or_default() += count;
+        }
+        let paths = Summary::new(&snapshot, &lanes).paths(self.shared.now());
+        Report { lanes: self.lanes.clone(), clusters: self.states.borrow().to_vec(), paths, drops }
+    }
+
+    /// Whether all lanes run. A lane ends only by [`Self::shutdown`], or when its device was taken from it.
+    #[must_use]
+    pub fn is_healthy(&self) -> bool {
+        self.threads.iter().all(|t| !t.is_finished())
+    }
+
+    /// Stops the lanes and waits for them: device, addresses and routes are gone afterwards.
+    pub async fn shutdown(mut self) {
+        self.control.abort();
+        self.shared.stop();
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || threads.into_iter().for_each(|t| drop(t.join())));
+        if joined.await.is_err() {
+            tracing::warn!("a lane's thread could not be waited for");
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.control.abort();
+        self.shared.stop();
+    }
+}
+
+/// One socket per family; a host without IPv6 has none for that.
+fn bind(lane: usize, base: u16) -> Result<Vec<LaneSocket>, Error> {
+    let port = base + lane as u16;
+    let mut sockets = Vec::new();
+    for family in [IpFamily::V4, IpFamily::V6] {
+        match LaneSocket::bind(family, port, RECEIVE_BUFFER) {
+            Ok(socket) => sockets.push(socket),
+            Err(e) if family == IpFamily::V6 && e.raw_os_error() == Some(libc::EAFNOSUPPORT) => {}
+            Err(e) if family == IpFamily::V6 && e.kind() == std::io::ErrorKind::AddrNotAvailable => {}
+            Err(source) => return Err(Error::Port { lane, port, family, source }),
+        }
+    }
+    Ok(sockets)
+}

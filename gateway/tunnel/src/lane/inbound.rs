@@ -1,0 +1,209 @@
+//! UDP to TUN: whose datagram, open, check, write. Also what ICMP says about what we sent.
+
+use std::net::SocketAddr;
+
+use hawser_datapath::probe::{self, Probe};
+use hawser_datapath::{DropReason, Packet, mss};
+use hawser_liveness::Time;
+
+use super::{BURST, Lane};
+use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver};
+use crate::udp::{IcmpKind, Received};
+
+/// Inner packets of one batch of datagrams.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    packets: u64,
+    bytes: u64,
+}
+
+impl Lane {
+    /// Takes a burst from one socket.
+    pub(super) fn inbound(&mut self, socket: usize, now: Time) {
+        let mut datagrams = std::mem::take(&mut self.datagrams);
+        for _ in 0..BURST {
+            match self.sockets[socket].receive(&mut datagrams) {
+                Ok(Some(received)) => self.received(&datagrams[..received.len], &received, now),
+                Ok(None) => break,
+                // An ICMP error that waits is told here once; the queue holds its details.
+                Err(_) => self.icmp_errors(socket, now),
+            }
+        }
+        self.datagrams = datagrams;
+        self.flush_writes();
+        self.flush_batch();
+    }
+
+    /// Datagrams of one sender.
+    fn received(&mut self, data: &[u8], received: &Received, now: Time) {
+        let from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
+        let mut last: Option<(u32, usize)> = None;
+        let mut tally = Tally::default();
+        for datagram in data.chunks(received.stride.max(1)) {
+            let Some(receiver) = data_receiver(datagram) else {
+                self.message(datagram, from);
+                continue;
+            };
+            // Nearly always all are of one session.
+            let pair = match last {
+                Some((known, pair)) if known == receiver => pair,
+                _ => {
+                    let Some(pair) = self.peers.by_receiver(receiver) else {
+                        self.counters.dropped(DropReason::NotOurs);
+                        continue;
+                    };
+                    self.count(last, std::mem::take(&mut tally), now);
+                    last = Some((receiver, pair));
+                    pair
+                }
+            };
+            self.data(pair, datagram, from, received, &mut tally, now);
+        }
+        self.count(last, tally, now);
+    }
+
+    fn count(&mut self, last: Option<(u32, usize)>, tally: Tally, now: Time) {
+        if let Some((_, pair)) = last.filter(|_| tally.packets > 0) {
+            self.paths.handle_received(self.peers.pairs[pair].path, tally.packets, tally.bytes, now);
+        }
+    }
+
+    fn data(
+        &mut self,
+        pair: usize,
+        datagram: &[u8],
+        from: SocketAddr,
+        received: &Received,
+        tally: &mut Tally,
+        now: Time,
+    ) {
+        let state = &mut self.peers.pairs[pair];
+        let was_ready = state.session.ready();
+        let room = self.writes.room(datagram.len());
+        let opened = state.session.open(datagram, room);
+        if !matches!(opened, Opened::Packet(_) | Opened::Keepalive) {
+            return self.counters.dropped(DropReason::NotAuthentic);
+        }
+        if state.endpoint != Some(from) {
+            self.roam(pair, from);
+        }
+        if !was_ready {
+            self.established(pair, now);
+        }
+        if let Opened::Packet(len) = opened {
+            self.packet(pair, len, received, tally, now);
+        }
+    }
+
+    fn roam(&mut self, pair: usize, to: SocketAddr) {
+        if !self.peers.may_roam_to(to.ip()) {
+            return;
+        }
+        let state = &mut self.peers.pairs[pair];
+        let key = &self.peers.snapshot.paths[state.spec].key;
+        tracing::debug!(
+            lane = self.index, cluster = %key.cluster, gateway = %key.gateway, remote_lane = state.remote_lane,
+            from = ?state.endpoint, %to, "endpoint changed"
+        );
+        state.endpoint = Some(to);
+    }
+
+    /// An inner packet of `len` bytes is in the write buffer.
+    fn packet(&mut self, pair: usize, len: usize, received: &Received, tally: &mut Tally, now: Time) {
+        let state = &self.peers.pairs[pair];
+        let spec = &self.peers.snapshot.paths[state.spec];
+        let room = &mut self.writes.room(len)[..len];
+        if probe::is_probe(room) {
+            let decoded = Probe::decode(room, state.probe_address, self.probe_address);
+            return match decoded {
+                Some(probe) => self.probed(pair, &probe, now.before(received.waited())),
+                None => self.counters.dropped(DropReason::BadProbe),
+            };
+        }
+        let checked = Packet::parse(room)
+            .map_err(|_| DropReason::IngressMalformed)
+            .and_then(|packet| self.policy.ingress(&packet, spec.cluster as u16));
+        if let Err(reason) = checked {
+            return self.counters.dropped(reason);
+        }
+        mss::clamp(room, spec.mtu);
+        tally.packets += 1;
+        tally.bytes += len as u64;
+        self.write_packet(len);
+    }
+
+    /// A handshake message, a cookie, or garbage.
+    fn message(&mut self, datagram: &[u8], from: SocketAddr) {
+        let mut out = [0u8; MESSAGE_MAX];
+        if datagram.len() > MESSAGE_MAX {
+            return self.counters.dropped(DropReason::NotOurs);
+        }
+        let pair = match self.identity.admit(datagram, from.ip(), &mut out) {
+            Admitted::Initiation(key) => self.peers.by_key(key),
+            Admitted::Session(receiver) => self.peers.by_receiver(receiver),
+            Admitted::CookieWanted(len) => return self.send_now(from, &out[..len]),
+            Admitted::Rejected => None,
+        };
+        let Some(pair) = pair else {
+            return self.counters.dropped(DropReason::NotOurs);
+        };
+        let was_ready = self.peers.pairs[pair].session.ready();
+        match self.peers.pairs[pair].session.open(datagram, &mut out) {
+            // The answer goes where the initiation came from; where data goes is for data to say.
+            Opened::Initiation(len) => self.send_now(from, &out[..len]),
+            Opened::Response(len) => {
+                // It answers what we sent there, so the peer is there: the first candidate to answer is the best.
+                if self.peers.pairs[pair].endpoint != Some(from) {
+                    self.roam(pair, from);
+                }
+                self.send_now(from, &out[..len]);
+                self.peers.pairs[pair].attempts.succeeded();
+                if !was_ready {
+                    let now = self.shared.now();
+                    self.established(pair, now);
+                }
+            }
+            Opened::Cookie => {}
+            Opened::Packet(_) | Opened::Keepalive | Opened::Rejected => self.counters.dropped(DropReason::NotAuthentic),
+        }
+    }
+
+    /// Reads what ICMP told about datagrams of ours.
+    pub(super) fn icmp_errors(&mut self, socket: usize, now: Time) {
+        let mut quoted = [0u8; 128];
+        for _ in 0..4 * BURST {
+            let Some(error) = self.sockets[socket].receive_error(&mut quoted) else { return };
+            if error.kind == IcmpKind::TooBig {
+                continue;
+            }
+            let to = SocketAddr::new(error.to.ip().to_canonical(), error.to.port());
+            let pairs: Vec<usize> = self.peers.by_endpoint(to).filter(|&p| self.peers.pairs[p].sends).collect();
+            for pair in pairs {
+                let state = &self.peers.pairs[pair];
+                // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
+                let ours = state.sent.recognise(&quoted[..error.quoted], now);
+                let proof = ours.filter(|_| error.kind == IcmpKind::PortUnreachable);
+                self.paths.handle(state.path, now, |life| match proof {
+                    Some(id) => life.handle_port_unreachable(id, now),
+                    None => life.handle_hint(now),
+                });
+                self.timers.request();
+            }
+        }
+    }
+
+    /// Writes the packet of `len` bytes that the last [`super::TunWrites::room`] holds.
+    pub(super) fn write_packet(&mut self, len: usize) {
+        self.writes.commit(len);
+        if self.writes.is_full() {
+            self.flush_writes();
+        }
+    }
+
+    pub(super) fn flush_writes(&mut self) {
+        let lost = self.writes.flush(&self.tun);
+        if lost > 0 {
+            self.counters.dropped_many(DropReason::TunFailed, lost);
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! TUN to UDP: which path, then seal and send.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hawser_datapath::icmp::{self, Trouble};
+use hawser_datapath::{ClusterIndex, DropReason, Packet, PathIndex, Route, mss};
+use hawser_liveness::{State, Time};
+use hawser_model::IpFamily;
+use nix::errno::Errno;
+
+use super::batch::Batch;
+use super::peers::Peers;
+use super::{BURST, Lane};
+use crate::session::Session as _;
+use crate::shared::Handover;
+
+/// How long a cluster that has not answered yet is waited for before packets to it are refused: sessions need a moment.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+impl Lane {
+    /// Takes a burst from the TUN. False when the device is gone.
+    pub(super) fn outbound(&mut self, now: Time) -> bool {
+        for _ in 0..BURST {
+            match self.segments.read(&self.tun) {
+                Ok(true) => self.route(now),
+                Ok(false) => break,
+                Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return false,
+                Err(error) => {
+                    tracing::debug!(lane = self.index, %error, "a packet from the TUN was not understood");
+                    self.counters.dropped(DropReason::EgressMalformed);
+                }
+            }
+        }
+        self.flush_batch();
+        self.flush_writes();
+        true
+    }
+
+    /// Sends what was read: one packet, or the segments of one superpacket, which are all of one flow.
+    fn route(&mut self, now: Time) {
+        let count = self.segments.len() as u64;
+        let Ok(packet) = Packet::parse(self.segments.packet(0)) else {
+            return self.counters.dropped_many(DropReason::EgressMalformed, count);
+        };
+        if let Err(reason) = self.policy.egress(&packet) {
+            return self.counters.dropped_many(reason, count);
+        }
+        match self.paths.forwarding(now).route(packet.dst(), packet.flow_hash(0)) {
+            Route::Path { path, .. } => self.send_all(path, now),
+            Route::NoPath { cluster } => self.no_path(cluster, now),
+            Route::NotRemote => self.counters.dropped_many(DropReason::EgressDestination, count),
+        }
+    }
+
+    /// Sends all segments by a path.
+    fn send_all(&mut self, path: PathIndex, now: Time) {
+        let Some(link) = self.peers.link(path).copied() else {
+            return self.counters.dropped_many(DropReason::NoSession, self.segments.len() as u64);
+        };
+        let mtu = self.peers.snapshot.paths[link.spec].mtu;
+        let sender = self.peers.ready_sender(path);
+        let (mut packets, mut bytes) = (0, 0);
+        for index in 0..self.segments.len() {
+            let packet = self.segments.packet(index);
+            let len = packet.len();
+            if len > usize::from(mtu) {
+                self.counters.dropped(DropReason::TooBig);
+                self.refuse(index, Trouble::TooBig(mtu), now);
+                continue;
+            }
+            mss::clamp(packet, mtu);
+            let Some((pair, to)) = sender else {
+                self.hand_over(link.spec, None, index);
+                continue;
+            };
+            if !self.batch.fits(to, len) {
+                self.flush_batch();
+            }
+            seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(index), now);
+            packets += 1;
+            bytes += len as u64;
+        }
+        if packets > 0 {
+            self.paths.handle_sent(path, packets, bytes, now);
+        }
+    }
+
+    /// This lane has no path to a cluster: another may have one, where ports differ in fate or sessions are younger here.
+    fn no_path(&mut self, cluster: ClusterIndex, now: Time) {
+        let lanes = self.shared.doors.len();
+        let helper = self.peers.links().find_map(|(path, link)| {
+            let spec = self.peers.snapshot.paths.get(link.spec).filter(|spec| spec.cluster == usize::from(cluster))?;
+            let fell = match self.paths.state(path) {
+                Some(State::Down) => self.paths.since(path).unwrap_or(now),
+                _ => Time::START,
+            };
+            spec.board.helper(self.index, lanes, fell).map(|lane| (link.spec, lane))
+        });
+        let count = self.segments.len();
+        match helper {
+            Some((spec, lane)) => (0..count).for_each(|index| self.hand_over(spec, Some(lane), index)),
+            None => {
+                self.counters.dropped_many(DropReason::NoPath, count as u64);
+                if !self.paths.is_new(cluster, PATIENCE, now) {
+                    self.refuse(0, Trouble::Unreachable, now);
+                }
+            }
+        }
+    }
+
+    /// Tells the sender of a segment why it does not go on, if that may be told.
+    fn refuse(&mut self, index: usize, trouble: Trouble, now: Time) {
+        let Ok(packet) = Packet::parse(self.segments.packet(index)) else { return };
+        let addresses = &self.peers.snapshot.peers.addresses;
+        let Some(&from) = addresses.iter().find(|a| a.is_ipv4() == packet.src().is_ipv4()) else { return };
+        if self.limiter.allow(packet.src(), now) && icmp::reply(&packet, trouble, from, &mut self.reply) {
+            self.writes.room(self.reply.len())[..self.reply.len()].copy_from_slice(&self.reply);
+            self.write_packet(self.reply.len());
+        }
+    }
+
+    /// Gives a segment to a lane that has a session on this path: `lane`, or lane 0, which alone talks to plain peers, or
+    /// whichever has one.
+    fn hand_over(&mut self, spec: usize, lane: Option<usize>, index: usize) {
+        let path = &self.peers.snapshot.paths[spec];
+        let lanes = self.shared.doors.len();
+        let first = (!path.probes && self.index != 0).then_some(0);
+        let Some(lane) = lane.or(first).or_else(|| path.board.helper(self.index, lanes, Time::START)) else {
+            return self.counters.dropped(DropReason::NoSession);
+        };
+        let revision = self.peers.snapshot.revision;
+        let packet = self.segments.packet(index).to_vec();
+        if !self.shared.doors[lane].hand_over(Handover { revision, spec, packet }) {
+            self.counters.dropped(DropReason::QueueFull);
+        }
+    }
+
+    /// Sends what other lanes left here.
+    pub(super) fn handed_over(&mut self, now: Time) {
+        while let Ok(Handover { revision, spec, packet }) = self.ring.try_recv() {
+            let current = revision == self.peers.snapshot.revision;
+            let path = self.peers.links().find(|(_, link)| current && link.spec == spec).map(|(path, _)| path);
+            let sender = path.and_then(|path| Some((path, self.peers.ready_sender(path)?)));
+            let Some((path, (pair, to))) = sender else {
+                self.counters.dropped(DropReason::NoSession);
+                continue;
+            };
+            if !self.batch.fits(to, packet.len()) {
+                self.flush_batch();
+            }
+            seal(&mut self.batch, &mut self.peers, pair, to, &packet, now);
+            self.paths.handle_sent(path, 1, packet.len() as u64, now);
+        }
+        self.flush_batch();
+    }
+
+    /// Sends the batch.
+    pub(super) fn flush_batch(&mut self) {
+        let Some((to, bytes, segment)) = self.batch.contents() else { return };
+        let count = bytes.len().div_ceil(segment) as u64;
+        let socket = self.sockets.iter().find(|s| s.family() == IpFamily::of(to.ip()));
+        let sent = socket.map_or(Err(Errno::EAFNOSUPPORT), |socket| match socket.send(to, bytes, segment) {
+            // Devices without checksum offload refuse segmentation, whole batches over the device's MTU are refused too.
+            Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if count > 1 => {
+                bytes.chunks(segment).try_for_each(|one| socket.send(to, one, segment))
+            }
+            result => result,
+        });
+        self.batch.clear();
+        if let Err(error) = sent {
+            self.counters.dropped_many(DropReason::SendFailed, count);
+            self.send_failed(to, error);
+        }
+    }
+
+    /// A local error can mean that a link or route is gone: the path is suspect.
+    pub(super) fn send_failed(&mut self, to: SocketAddr, error: Errno) {
+        tracing::debug!(lane = self.index, %to, %error, "packets were not sent");
+        let gone = matches!(error, Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::ENODEV);
+        let pairs: Vec<usize> = if gone { self.peers.by_endpoint(to).collect() } else { Vec::new() };
+        let now = self.shared.now();
+        for pair in pairs {
+            if self.peers.pairs[pair].sends {
+                self.paths.handle(self.peers.pairs[pair].path, now, |life| life.handle_hint(now));
+                self.timers.request();
+            }
+        }
+    }
+}
+
+/// Seals one packet into the batch and remembers what it became.
+#[inline]
+fn seal(batch: &mut Batch, peers: &mut Peers, pair: usize, to: SocketAddr, packet: &[u8], now: Time) {
+    let pair = &mut peers.pairs[pair];
+    let session = &mut pair.session;
+    if let Some(sealed) = batch.push(to, |out| session.seal(packet, out)) {
+        pair.sent.note(sealed, now);
+    }
+}

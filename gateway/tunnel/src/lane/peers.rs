@@ -1,0 +1,212 @@
+//! A lane's sessions, rebuilt from each snapshot without losing what stays.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use hawser_datapath::paths::lane_pairs;
+use hawser_datapath::{PathIndex, PathSet, probe};
+use hawser_liveness::Time;
+use hawser_model::PublicKey;
+
+use super::attempts::Attempts;
+use super::sent::Sent;
+use crate::session::{Identity, Session as _, WireGuard};
+use crate::snapshot::{PathKey, PathSpec, Snapshot, is_inner};
+
+/// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
+const PLAIN_KEEPALIVE: u16 = 25;
+/// Session numbers have 24 bits.
+const SLOT_MASK: u32 = 0x00ff_ffff;
+
+/// One session with one remote lane.
+pub(crate) struct Pair {
+    /// The path it belongs to, in the lane's path set.
+    pub(crate) path: PathIndex,
+    /// The same in [`Snapshot::paths`].
+    pub(crate) spec: usize,
+    pub(crate) remote_lane: usize,
+    pub(crate) key: PublicKey,
+    /// Where the peer's probes come from.
+    pub(crate) probe_address: Ipv6Addr,
+    /// Whether this lane sends the path's packets by it; it only receives by others.
+    pub(crate) sends: bool,
+    pub(crate) slot: u32,
+    pub(crate) session: WireGuard,
+    /// Where the peer was last heard from, by authenticated data.
+    pub(crate) endpoint: Option<SocketAddr>,
+    /// Its UDP port at every candidate address.
+    pub(crate) port: u16,
+    pub(crate) attempts: Attempts,
+    pub(crate) sent: Sent,
+}
+
+/// Where a path of the path set leads.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Link {
+    /// Index in [`Snapshot::paths`].
+    pub(crate) spec: usize,
+    /// The session to send by, if this lane has one.
+    pub(crate) sender: Option<usize>,
+    /// Hints of other lanes that were seen.
+    pub(crate) hints: u64,
+}
+
+/// See the module.
+pub(crate) struct Peers {
+    lane: usize,
+    lanes: usize,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) pairs: Vec<Pair>,
+    /// By path index; indexes that are not in use have none.
+    links: Vec<Option<Link>>,
+    by_slot: HashMap<u32, usize>,
+    by_key: HashMap<PublicKey, usize>,
+    next_slot: u32,
+}
+
+impl Peers {
+    /// No sessions; the first [`Self::apply`] makes them.
+    pub(crate) fn new(lane: usize, lanes: usize, snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            lane,
+            lanes,
+            snapshot,
+            pairs: Vec::new(),
+            links: Vec::new(),
+            by_slot: HashMap::new(),
+            by_key: HashMap::new(),
+            next_slot: 1,
+        }
+    }
+
+    /// Takes over a snapshot that `paths` was just given: sessions with the same peer lane and key go on, all others end
+    /// here and now.
+    pub(crate) fn apply(&mut self, snapshot: Arc<Snapshot>, paths: &PathSet, identity: &Identity, now: Time) {
+        let old_snapshot = Arc::clone(&self.snapshot);
+        let mut old: HashMap<(PathKey, usize, PublicKey), Pair> = self
+            .pairs
+            .drain(..)
+            .map(|pair| ((old_snapshot.paths[pair.spec].key.clone(), pair.remote_lane, pair.key), pair))
+            .collect();
+        self.by_slot.clear();
+        self.by_key.clear();
+        self.links.clear();
+        for (path, info) in paths.paths() {
+            let key =
+                PathKey { cluster: info.cluster.clone(), generation: info.generation, gateway: info.gateway.clone() };
+            let Some(spec_index) = snapshot.paths.iter().position(|spec| spec.key == key) else { continue };
+            let spec = &snapshot.paths[spec_index];
+            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
+            for remote in self.remote_lanes(spec) {
+                let lane = &spec.lanes[remote];
+                let mut pair = old
+                    .remove(&(spec.key.clone(), remote, lane.public_key))
+                    .unwrap_or_else(|| self.new_pair(identity, spec, remote, now));
+                (pair.path, pair.spec, pair.port) = (path, spec_index, lane.port);
+                pair.sends = usize::from(info.remote_lane) == remote;
+                if pair.sends {
+                    link.sender = Some(self.pairs.len());
+                }
+                self.by_slot.insert(pair.slot, self.pairs.len());
+                self.by_key.insert(pair.key, self.pairs.len());
+                self.pairs.push(pair);
+            }
+            let at = usize::from(path);
+            if self.links.len() <= at {
+                self.links.resize(at + 1, None);
+            }
+            self.links[at] = Some(link);
+        }
+        self.snapshot = snapshot;
+    }
+
+    /// The lanes of a path's far end that this lane has sessions with.
+    fn remote_lanes(&self, spec: &PathSpec) -> Vec<usize> {
+        if !spec.probes {
+            return if self.lane == 0 { vec![0] } else { Vec::new() };
+        }
+        // At most 8 lanes each.
+        let pairs = lane_pairs(self.lanes as u8, spec.lanes.len() as u8);
+        pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
+    }
+
+    fn new_pair(&mut self, identity: &Identity, spec: &PathSpec, remote: usize, now: Time) -> Pair {
+        let slot = self.next_slot & SLOT_MASK;
+        self.next_slot = self.next_slot.wrapping_add(1);
+        let keepalive = (!spec.probes).then_some(PLAIN_KEEPALIVE);
+        let key = spec.lanes[remote].public_key;
+        Pair {
+            path: 0,
+            spec: 0,
+            remote_lane: remote,
+            key,
+            probe_address: probe::address(&key),
+            sends: false,
+            slot,
+            session: WireGuard::new(identity, key, slot, keepalive),
+            endpoint: None,
+            port: 0,
+            attempts: Attempts::new(now, key.0[0]),
+            sent: Sent::default(),
+        }
+    }
+
+    /// The pair whose session takes receiver index `receiver`.
+    #[inline]
+    pub(crate) fn by_receiver(&self, receiver: u32) -> Option<usize> {
+        self.by_slot.get(&(receiver >> 8)).copied()
+    }
+
+    /// The pair with that peer lane.
+    pub(crate) fn by_key(&self, key: PublicKey) -> Option<usize> {
+        self.by_key.get(&key).copied()
+    }
+
+    /// The pairs that talk to `address`, for ICMP errors.
+    pub(crate) fn by_endpoint(&self, address: SocketAddr) -> impl Iterator<Item = usize> + '_ {
+        self.pairs.iter().enumerate().filter(move |(_, p)| p.endpoint == Some(address)).map(|(index, _)| index)
+    }
+
+    /// Where a path leads.
+    #[inline]
+    pub(crate) fn link(&self, path: PathIndex) -> Option<&Link> {
+        self.links.get(usize::from(path))?.as_ref()
+    }
+
+    /// All paths and where they lead.
+    pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, Link)> + '_ {
+        self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, (*link)?)))
+    }
+
+    pub(crate) fn saw_hints(&mut self, path: PathIndex, hints: u64) {
+        if let Some(Some(link)) = self.links.get_mut(usize::from(path)) {
+            link.hints = hints;
+        }
+    }
+
+    /// The path's sending session and the peer's address, if packets can be sealed now.
+    #[inline]
+    pub(crate) fn ready_sender(&self, path: PathIndex) -> Option<(usize, SocketAddr)> {
+        let index = self.link(path)?.sender?;
+        let pair = &self.pairs[index];
+        if pair.session.ready() { pair.endpoint.map(|e| (index, e)) } else { None }
+    }
+
+    /// Where a handshake initiation of `pair` goes: to the one endpoint while it works, else everywhere.
+    pub(crate) fn targets(&self, pair: usize, everywhere: bool) -> Vec<SocketAddr> {
+        let pair = &self.pairs[pair];
+        if let (Some(endpoint), false) = (pair.endpoint, everywhere) {
+            return vec![endpoint];
+        }
+        let addresses = &self.snapshot.paths[pair.spec].addresses;
+        let mut targets: Vec<SocketAddr> = addresses.iter().map(|&a| SocketAddr::new(a, pair.port)).collect();
+        targets.extend(pair.endpoint.filter(|e| !targets.contains(e)));
+        targets
+    }
+
+    /// Whether a packet from `address` may make it the peer's endpoint.
+    pub(crate) fn may_roam_to(&self, address: IpAddr) -> bool {
+        !is_inner(&self.snapshot.peers, address)
+    }
+}

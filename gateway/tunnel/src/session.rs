@@ -1,0 +1,310 @@
+//! One WireGuard session with one peer lane, hidden behind [`Session`] so that nothing else knows boringtun.
+//!
+//! boringtun keeps its own clock and randomness and would queue packets while no session exists; here a packet is sealed
+//! only with a session, and handshakes start only when the lane says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use boringtun::noise::handshake::parse_handshake_anon;
+use boringtun::noise::rate_limiter::RateLimiter;
+use boringtun::noise::{Packet, Tunn, TunnResult};
+use boringtun::x25519;
+use hawser_model::PublicKey;
+
+/// Bytes that sealing adds: 16 of header, 16 of tag.
+pub(crate) const SEAL_OVERHEAD: usize = 32;
+/// A buffer of this size takes any message that is not data.
+pub(crate) const MESSAGE_MAX: usize = 160;
+/// Length of a data message's header: type, receiver index, counter.
+pub(crate) const DATA_HEADER: usize = 16;
+/// Handshakes a second, of all peers, that are answered before cookies are asked for.
+const HANDSHAKES_PER_SECOND: u64 = 200;
+
+/// What became of a datagram.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// An inner packet of this length is in the buffer.
+    Packet(usize),
+    /// An authenticated message without content.
+    Keepalive,
+    /// An authenticated initiation: the answer, of this length, is in the buffer.
+    Initiation(usize),
+    /// The answer to our initiation: there is a session, and a message of this length to confirm it in the buffer.
+    Response(usize),
+    /// A cookie for our next initiation.
+    Cookie,
+    /// Not authentic, a replay, or of an unknown session.
+    Rejected,
+}
+
+/// A session as a lane drives it. `Tunn` is the one real implementation.
+pub(crate) trait Session {
+    /// Whether packets can be sealed now.
+    fn ready(&self) -> bool;
+    /// Encrypts `packet` into `out`, which must be [`SEAL_OVERHEAD`] larger and at least [`MESSAGE_MAX`]; the length
+    /// written, or `None` without a session.
+    fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Option<usize>;
+    /// Takes a datagram of this peer; `out` must be as large as `datagram` and at least [`MESSAGE_MAX`].
+    fn open(&mut self, datagram: &[u8], out: &mut [u8]) -> Opened;
+    /// Writes a handshake initiation; its length.
+    fn initiate(&mut self, out: &mut [u8]) -> Option<usize>;
+    /// Advances the session's own timers (call every 100 ms or so); a message of this length may be due to be sent.
+    fn tick(&mut self, out: &mut [u8]) -> Option<usize>;
+    /// Age of the session in use.
+    fn age(&self) -> Option<Duration>;
+}
+
+/// What every session of a lane shares: its key and its guard against floods of handshakes.
+pub(crate) struct Identity {
+    secret: x25519::StaticSecret,
+    public: x25519::PublicKey,
+    guard: RateLimiter,
+    /// Sessions check again what `guard` let through; this one never asks for a cookie.
+    unlimited: Arc<RateLimiter>,
+}
+
+/// What a handshake message or cookie, checked by [`Identity::admit`], asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Admitted {
+    /// An initiation of the peer with this key.
+    Initiation(PublicKey),
+    /// For the session with this local index.
+    Session(u32),
+    /// Send these bytes of the buffer back: a cookie is wanted.
+    CookieWanted(usize),
+    /// Garbage, or not for us.
+    Rejected,
+}
+
+impl Identity {
+    pub(crate) fn new(secret: x25519::StaticSecret) -> Self {
+        let public = x25519::PublicKey::from(&secret);
+        Self {
+            guard: RateLimiter::new(&public, HANDSHAKES_PER_SECOND),
+            unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
+            secret,
+            public,
+        }
+    }
+
+    /// Tells whose a datagram is, without trusting it.
+    pub(crate) fn admit(&self, datagram: &[u8], from: std::net::IpAddr, out: &mut [u8]) -> Admitted {
+        match self.guard.verify_packet(Some(from), datagram, out) {
+            Ok(Packet::HandshakeInit(init)) => match parse_handshake_anon(&self.secret, &self.public, &init) {
+                Ok(half) => Admitted::Initiation(PublicKey(half.peer_static_public)),
+                Err(_) => Admitted::Rejected,
+            },
+            Ok(Packet::HandshakeResponse(p)) => Admitted::Session(p.receiver_idx),
+            Ok(Packet::PacketCookieReply(p)) => Admitted::Session(p.receiver_idx),
+            Ok(Packet::PacketData(p)) => Admitted::Session(p.receiver_idx),
+            Err(TunnResult::WriteToNetwork(cookie)) => Admitted::CookieWanted(cookie.len()),
+            Err(_) => Admitted::Rejected,
+        }
+    }
+
+    /// Lets a second's worth of handshakes in again; call at least once a second.
+    pub(crate) fn tick(&self) {
+        self.guard.reset_count();
+    }
+}
+
+/// The receiver index of a data message; `None` for anything else.
+#[inline]
+pub(crate) fn data_receiver(datagram: &[u8]) -> Option<u32> {
+    let (head, rest) = datagram.split_first_chunk::<8>()?;
+    if head[..4] != [4, 0, 0, 0] || rest.len() < SEAL_OVERHEAD - 8 {
+        return None;
+    }
+    Some(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
+}
+
+/// The counter of a data message.
+#[inline]
+pub(crate) fn data_counter(datagram: &[u8]) -> Option<u64> {
+    data_receiver(datagram)?;
+    datagram.get(8..16).and_then(|c| c.try_into().ok()).map(u64::from_le_bytes)
+}
+
+/// boringtun's session.
+pub(crate) struct WireGuard {
+    tunn: Tunn,
+    ready: bool,
+}
+
+impl WireGuard {
+    /// `slot` is this session's number on the lane: the receiver indices it takes are `slot << 8` and the 255 after it.
+    pub(crate) fn new(identity: &Identity, peer: PublicKey, slot: u32, keepalive: Option<u16>) -> Self {
+        let tunn = Tunn::new(
+            identity.secret.clone(),
+            x25519::PublicKey::from(peer.0),
+            None,
+            keepalive,
+            slot,
+            Some(Arc::clone(&identity.unlimited)),
+        );
+        Self { tunn, ready: false }
+    }
+
+    fn refresh(&mut self) {
+        self.ready = self.tunn.time_since_last_handshake().is_some();
+    }
+}
+
+impl Session for WireGuard {
+    #[inline]
+    fn ready(&self) -> bool {
+        self.ready
+    }
+
+    #[inline]
+    fn seal(&mut self, packet: &[u8], out: &mut [u8]) -> Option<usize> {
+        if !self.ready {
+            return None;
+        }
+        match self.tunn.encapsulate(packet, out) {
+            TunnResult::WriteToNetwork(sealed) => Some(sealed.len()),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn open(&mut self, datagram: &[u8], out: &mut [u8]) -> Opened {
+        let kind = datagram.first().copied();
+        let opened = match self.tunn.decapsulate(None, datagram, out) {
+            TunnResult::WriteToTunnelV4(p, _) | TunnResult::WriteToTunnelV6(p, _) => Opened::Packet(p.len()),
+            TunnResult::WriteToNetwork(p) if kind == Some(1) => Opened::Initiation(p.len()),
+            TunnResult::WriteToNetwork(p) => Opened::Response(p.len()),
+            TunnResult::Done if kind == Some(3) => Opened::Cookie,
+            TunnResult::Done => Opened::Keepalive,
+            TunnResult::Err(_) => Opened::Rejected,
+        };
+        // The first data message of a session we answered is what puts it in use.
+        if !self.ready || kind != Some(4) {
+            self.refresh();
+        }
+        opened
+    }
+
+    fn initiate(&mut self, out: &mut [u8]) -> Option<usize> {
+        match self.tunn.format_handshake_initiation(out, true) {
+            TunnResult::WriteToNetwork(p) => Some(p.len()),
+            _ => None,
+        }
+    }
+
+    fn tick(&mut self, out: &mut [u8]) -> Option<usize> {
+        let due = match self.tunn.update_timers(out) {
+            TunnResult::WriteToNetwork(p) => Some(p.len()),
+            _ => None,
+        };
+        self.refresh();
+        due
+    }
+
+    fn age(&self) -> Option<Duration> {
+        self.tunn.time_since_last_handshake()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn identity(seed: u8) -> Identity {
+        Identity::new(x25519::StaticSecret::from([seed; 32]))
+    }
+
+    fn key(identity: &Identity) -> PublicKey {
+        PublicKey(identity.public.to_bytes())
+    }
+
+    /// An IPv4 packet with nothing inside.
+    fn packet() -> Vec<u8> {
+        let mut p = vec![0u8; 28];
+        p[0] = 0x45;
+        p[3] = 28;
+        p
+    }
+
+    fn connect(a: &mut WireGuard, b: &mut WireGuard) {
+        let (mut x, mut y) = ([0u8; 2048], [0u8; 2048]);
+        let n = a.initiate(&mut x).unwrap();
+        let Opened::Initiation(n) = b.open(&x[..n], &mut y) else { panic!("no answer to the initiation") };
+        assert!(!b.ready(), "an answered initiation alone must not carry data");
+        let Opened::Response(n) = a.open(&y[..n], &mut x) else { panic!("response refused") };
+        assert_eq!(b.open(&x[..n], &mut y), Opened::Keepalive);
+        assert!(a.ready() && b.ready());
+    }
+
+    #[test]
+    fn a_handshake_then_data_both_ways() {
+        let (ia, ib) = (identity(1), identity(2));
+        let mut a = WireGuard::new(&ia, key(&ib), 7, None);
+        let mut b = WireGuard::new(&ib, key(&ia), 9, None);
+        let mut out = [0u8; 2048];
+        assert_eq!(a.seal(&packet(), &mut out), None, "nothing is queued before there is a session");
+        connect(&mut a, &mut b);
+        both_refuse_replays(&mut a, &mut b, 9);
+        both_refuse_replays(&mut b, &mut a, 7);
+    }
+
+    fn both_refuse_replays(from: &mut WireGuard, to: &mut WireGuard, slot: u32) {
+        let (mut out, mut plain) = ([0u8; 2048], [0u8; 2048]);
+        let n = from.seal(&packet(), &mut out).unwrap();
+        assert_eq!(data_receiver(&out[..n]).unwrap() >> 8, slot);
+        assert_eq!(to.open(&out[..n], &mut plain), Opened::Packet(28));
+        assert_eq!(to.open(&out[..n], &mut plain), Opened::Rejected, "a replay");
+        let n = from.seal(&packet(), &mut out).unwrap();
+        out[n - 1] ^= 1;
+        assert_eq!(to.open(&out[..n], &mut plain), Opened::Rejected, "a changed tag");
+    }
+
+    #[test]
+    fn admission_tells_the_peer_and_refuses_garbage() {
+        let (ia, ib, ic) = (identity(1), identity(2), identity(3));
+        let mut a = WireGuard::new(&ia, key(&ib), 1, None);
+        let (mut msg, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
+        let n = a.initiate(&mut msg).unwrap();
+        assert_eq!(ib.admit(&msg[..n], PEER, &mut out), Admitted::Initiation(key(&ia)));
+        assert_eq!(ic.admit(&msg[..n], PEER, &mut out), Admitted::Rejected, "meant for another lane");
+        for len in 0..n {
+            assert_eq!(ib.admit(&msg[..len], PEER, &mut out), Admitted::Rejected, "cut to {len}");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_handshakes_is_answered_with_cookies() {
+        let (ia, ib) = (identity(1), identity(2));
+        let mut a = WireGuard::new(&ia, key(&ib), 1, None);
+        let (mut msg, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
+        let n = a.initiate(&mut msg).unwrap();
+        let mut cookies = 0;
+        for _ in 0..2 * HANDSHAKES_PER_SECOND {
+            if let Admitted::CookieWanted(len) = ib.admit(&msg[..n], PEER, &mut out) {
+                cookies += 1;
+                assert_eq!(a.open(&out[..len], &mut [0u8; MESSAGE_MAX]), Opened::Cookie);
+            }
+        }
+        assert!(cookies > 0);
+        let n = a.initiate(&mut msg).unwrap();
+        assert_eq!(ib.admit(&msg[..n], PEER, &mut out), Admitted::Initiation(key(&ia)), "with the cookie it gets in");
+    }
+
+    #[test]
+    fn only_whole_data_messages_have_a_receiver() {
+        assert_eq!(data_receiver(&[]), None);
+        let mut m = [0u8; 32];
+        m[0] = 4;
+        m[4..8].copy_from_slice(&0x0102_0304u32.to_le_bytes());
+        m[8] = 5;
+        assert_eq!(data_receiver(&m), Some(0x0102_0304));
+        assert_eq!(data_counter(&m), Some(5));
+        assert_eq!(data_receiver(&m[..31]), None);
+        m[1] = 1;
+        assert_eq!(data_receiver(&m), None);
+    }
+}

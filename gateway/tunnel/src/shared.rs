@@ -1,0 +1,235 @@
+//! What lanes and control share: the snapshot of peers, each lane's doorbell and ring, what each lane found.
+//!
+//! On the packet path a lane only loads the snapshot pointer and an epoch counter; the mutexes are taken when a lane's
+//! timers publish figures.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use hawser_datapath::Counters;
+use hawser_liveness::{State, Time};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use tokio::sync::Notify;
+
+use crate::config::LANES_MAX;
+use crate::snapshot::Snapshot;
+use crate::status::LaneStatus;
+
+/// Packets that wait to be sent by another lane.
+const RING: usize = 512;
+
+/// A packet for another lane to send on one of its paths.
+pub(crate) struct Handover {
+    /// The snapshot that `spec` counts in.
+    pub(crate) revision: u64,
+    /// Index of the path in [`Snapshot::paths`].
+    pub(crate) spec: usize,
+    pub(crate) packet: Vec<u8>,
+}
+
+/// The way into a lane from other threads.
+pub(crate) struct Door {
+    bell: EventFd,
+    ring: SyncSender<Handover>,
+    status: Mutex<LaneStatus>,
+}
+
+impl Door {
+    /// A door, and the ring's end for its lane.
+    pub(crate) fn new() -> nix::Result<(Self, Receiver<Handover>)> {
+        let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
+        let (ring, packets) = sync_channel(RING);
+        Ok((Self { bell, ring, status: Mutex::default() }, packets))
+    }
+
+    /// Wakes the lane.
+    pub(crate) fn ring(&self) {
+        // Fails only when the bell rings already.
+        let _ = self.bell.write(1);
+    }
+
+    /// Silences the bell; for the lane itself.
+    pub(crate) fn answer(&self) {
+        let _ = self.bell.read();
+    }
+
+    pub(crate) fn bell(&self) -> &EventFd {
+        &self.bell
+    }
+
+    /// Leaves a packet; false when the ring is full or the lane has ended.
+    pub(crate) fn hand_over(&self, packet: Handover) -> bool {
+        match self.ring.try_send(packet) {
+            Ok(()) => {
+                self.ring();
+                true
+            }
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        }
+    }
+
+    pub(crate) fn publish(&self, status: LaneStatus) {
+        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    }
+
+    pub(crate) fn status(&self) -> LaneStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// How each lane sees one path, for the others to read.
+#[derive(Default)]
+pub(crate) struct Board {
+    slots: [AtomicU8; LANES_MAX],
+    /// When each lane last had proof of both directions; 0 for never.
+    proofs: [AtomicU64; LANES_MAX],
+    /// Grows when a lane wants the others to look at the path.
+    hints: AtomicU64,
+}
+
+impl Board {
+    pub(crate) fn set(&self, lane: usize, state: Option<State>) {
+        let code = match state {
+            None => 0,
+            Some(State::Unknown) => 1,
+            Some(State::Up) => 2,
+            Some(State::Suspect) => 3,
+            Some(State::Held) => 4,
+            Some(State::Down) => 5,
+        };
+        self.slots[lane].store(code, Ordering::Release);
+    }
+
+    pub(crate) fn get(&self, lane: usize) -> Option<State> {
+        match self.slots[lane].load(Ordering::Acquire) {
+            1 => Some(State::Unknown),
+            2 => Some(State::Up),
+            3 => Some(State::Suspect),
+            4 => Some(State::Held),
+            5 => Some(State::Down),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn prove(&self, lane: usize, at: Option<Time>) {
+        self.proofs[lane].store(at.map_or(0, Time::as_nanos), Ordering::Relaxed);
+    }
+
+    /// A lane other than `lane` whose path can carry packets, proven later than `after`.
+    pub(crate) fn helper(&self, lane: usize, lanes: usize, after: Time) -> Option<usize> {
+        (0..lanes).filter(|&other| other != lane).find(|&other| {
+            let usable = matches!(self.get(other), Some(State::Up | State::Suspect | State::Held));
+            usable && Time::from_nanos(self.proofs[other].load(Ordering::Relaxed)) > after
+        })
+    }
+
+    /// Asks the other lanes to look; the count including this one.
+    pub(crate) fn hint(&self) -> u64 {
+        self.hints.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    pub(crate) fn hints(&self) -> u64 {
+        self.hints.load(Ordering::Acquire)
+    }
+}
+
+/// See the module.
+pub(crate) struct Shared {
+    start: Instant,
+    pub(crate) snapshot: ArcSwap<Snapshot>,
+    pub(crate) doors: Vec<Door>,
+    /// Each lane's drops.
+    pub(crate) counters: Vec<Arc<Counters>>,
+    pub(crate) draining: AtomicBool,
+    /// Grows whenever some lane's opinion of some path changes.
+    pub(crate) epoch: AtomicU64,
+    stop: AtomicBool,
+    /// Tells control that some lane published a change.
+    pub(crate) changed: Notify,
+}
+
+impl Shared {
+    pub(crate) fn new(snapshot: Snapshot, doors: Vec<Door>) -> Arc<Self> {
+        Arc::new(Self {
+            start: Instant::now(),
+            snapshot: ArcSwap::from_pointee(snapshot),
+            counters: doors.iter().map(|_| Arc::default()).collect(),
+            doors,
+            draining: AtomicBool::new(false),
+            epoch: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Now, on the clock that all lanes share. Never zero, which stands for never.
+    #[inline]
+    pub(crate) fn now(&self) -> Time {
+        Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// Tells all lanes that some board changed.
+    pub(crate) fn announce(&self) {
+        self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.ring_all();
+    }
+
+    pub(crate) fn ring_all(&self) {
+        for door in &self.doors {
+            door.ring();
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+        self.ring_all();
+    }
+
+    pub(crate) fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_ring_refuses_and_the_bell_is_heard_once() {
+        let (door, packets) = Door::new().unwrap();
+        for _ in 0..RING {
+            assert!(door.hand_over(Handover { revision: 1, spec: 0, packet: Vec::new() }));
+        }
+        assert!(!door.hand_over(Handover { revision: 1, spec: 0, packet: Vec::new() }));
+        assert_eq!(packets.try_iter().count(), RING);
+        assert!(door.bell().read().unwrap() > 0);
+        assert!(door.bell().read().is_err(), "it was silenced");
+    }
+
+    #[test]
+    fn the_board_keeps_every_state() {
+        let board = Board::default();
+        assert_eq!(board.get(7), None);
+        for state in [State::Unknown, State::Up, State::Suspect, State::Held, State::Down] {
+            board.set(7, Some(state));
+            assert_eq!((board.get(7), board.get(6)), (Some(state), None));
+        }
+    }
+
+    #[test]
+    fn only_a_lane_with_newer_proof_helps() {
+        let (board, fell) = (Board::default(), Time::from_millis(500));
+        board.set(1, Some(State::Up));
+        assert_eq!(board.helper(0, 2, Time::START), None, "never proven");
+        board.prove(1, Some(Time::from_millis(400)));
+        assert_eq!(board.helper(0, 2, fell), None, "it has not noticed yet");
+        board.prove(1, Some(Time::from_millis(501)));
+        assert_eq!(board.helper(0, 2, fell), Some(1));
+        assert_eq!(board.helper(1, 2, fell), None, "not itself");
+        board.set(1, Some(State::Down));
+        assert_eq!(board.helper(0, 2, fell), None);
+    }
+}

@@ -1,0 +1,161 @@
+//! The peers as lanes use them: immutable, numbered, with every path laid out.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
+
+use crate::config::{PeerCluster, PeerGateway, Peers};
+use crate::shared::Board;
+
+/// Which path: this gateway to that one. A cluster that joined anew has new paths.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct PathKey {
+    pub(crate) cluster: ClusterId,
+    pub(crate) generation: u64,
+    pub(crate) gateway: NodeName,
+}
+
+/// A path as configured.
+pub(crate) struct PathSpec {
+    pub(crate) key: PathKey,
+    /// Index of its cluster in [`Peers::clusters`].
+    pub(crate) cluster: usize,
+    pub(crate) lanes: Vec<Lane>,
+    /// Where to try; none inside a prefix of the cluster set.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// Largest inner packet.
+    pub(crate) mtu: u16,
+    /// False for a plain WireGuard endpoint, which knows one key of ours: lane 0's.
+    pub(crate) probes: bool,
+    pub(crate) board: Arc<Board>,
+}
+
+/// All that lanes need of the peers.
+pub(crate) struct Snapshot {
+    /// Grows with each snapshot.
+    pub(crate) revision: u64,
+    pub(crate) peers: Arc<Peers>,
+    /// The clusters of `peers`, as the path set takes them.
+    pub(crate) clusters: Vec<RemoteCluster>,
+    /// Addresses of this host that no peer may reach.
+    pub(crate) hosts: Vec<IpAddr>,
+    /// Paths in the order of `peers`: lanes, control and reports all count them by this.
+    pub(crate) paths: Vec<PathSpec>,
+}
+
+impl Snapshot {
+    /// Lays `peers` out. `previous` gives paths that stay their boards; `mtu` tells the largest inner packet towards a
+    /// set of addresses, `hosts` are the addresses of this host's links.
+    pub(crate) fn new(
+        peers: Peers,
+        previous: Option<&Self>,
+        mtu: impl Fn(&[IpAddr]) -> u16,
+        mut hosts: Vec<IpAddr>,
+    ) -> Self {
+        // Answers to what the host itself sends come to its address inside the cluster's prefixes.
+        hosts.retain(|a| !peers.addresses.contains(a));
+        let mut paths = Vec::new();
+        for (index, cluster) in peers.clusters.iter().enumerate() {
+            for peer in &cluster.gateways {
+                let key = PathKey {
+                    cluster: cluster.id.clone(),
+                    generation: cluster.generation,
+                    gateway: peer.gateway.node.clone(),
+                };
+                let addresses = outer_addresses(&peers, peer, &key);
+                let board = previous
+                    .and_then(|p| p.paths.iter().find(|path| path.key == key))
+                    .map_or_else(Arc::default, |path| Arc::clone(&path.board));
+                paths.push(PathSpec {
+                    cluster: index,
+                    lanes: peer.gateway.lanes.clone(),
+                    mtu: mtu(&addresses),
+                    addresses,
+                    probes: peer.gateway.probes,
+                    board,
+                    key,
+                });
+            }
+        }
+        let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
+        Self { revision: previous.map_or(1, |p| p.revision + 1), peers: Arc::new(peers), clusters, hosts, paths }
+    }
+}
+
+/// Whether an outer address would lead into a tunnel, or nowhere.
+pub(crate) fn is_inner(peers: &Peers, address: IpAddr) -> bool {
+    address.is_unspecified()
+        || address.is_multicast()
+        || peers.prefixes.contains(address)
+        || peers.clusters.iter().any(|c| c.prefixes.contains(address))
+}
+
+fn outer_addresses(peers: &Peers, peer: &PeerGateway, key: &PathKey) -> Vec<IpAddr> {
+    let (refused, usable): (Vec<IpAddr>, Vec<IpAddr>) =
+        peer.addresses.iter().map(IpAddr::to_canonical).partition(|&a| is_inner(peers, a));
+    if !refused.is_empty() {
+        let (cluster, gateway) = (&key.cluster, &key.gateway);
+        tracing::warn!(
+            %cluster, %gateway, addresses = ?refused,
+            "candidates inside the cluster set's own prefixes are not tried: a tunnel would run inside itself; \
+             list an address of the underlay"
+        );
+    }
+    usable
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_model::{Gateway, PrefixSet, PublicKey};
+
+    fn peers(address: &str) -> Peers {
+        let gateway = Gateway {
+            node: NodeName::new("e1").unwrap(),
+            lanes: vec![Lane { public_key: PublicKey([1; 32]), port: 51820, next_public_key: None }],
+            candidates: Vec::new(),
+            preferred: Vec::new(),
+            probes: true,
+        };
+        Peers {
+            cluster: ClusterId::new("west").unwrap(),
+            prefixes: PrefixSet::new(["10.1.0.0/16".parse().unwrap()]),
+            addresses: Vec::new(),
+            clusters: vec![PeerCluster {
+                id: ClusterId::new("east").unwrap(),
+                generation: 1,
+                prefixes: PrefixSet::new(["10.2.0.0/16".parse().unwrap(), "fd02::/48".parse().unwrap()]),
+                gateways: vec![PeerGateway { gateway, addresses: vec![address.parse().unwrap()] }],
+            }],
+        }
+    }
+
+    #[test]
+    fn candidates_inside_prefixes_are_refused() {
+        for (address, kept) in [
+            ("192.0.2.1", true),
+            ("10.2.0.1", false),
+            ("10.1.0.1", false),
+            ("::ffff:10.2.0.1", false),
+            ("fd02::1", false),
+            ("2001:db8::1", true),
+            ("0.0.0.0", false),
+        ] {
+            let snapshot = Snapshot::new(peers(address), None, |_| 1420, Vec::new());
+            assert_eq!(!snapshot.paths[0].addresses.is_empty(), kept, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_path_keeps_its_board_until_its_cluster_joins_anew() {
+        let first = Snapshot::new(peers("192.0.2.1"), None, |_| 1420, Vec::new());
+        let second = Snapshot::new(peers("192.0.2.2"), Some(&first), |_| 1420, Vec::new());
+        assert_eq!(second.revision, 2);
+        assert!(Arc::ptr_eq(&first.paths[0].board, &second.paths[0].board));
+        let mut renewed = peers("192.0.2.2");
+        renewed.clusters[0].generation = 2;
+        let third = Snapshot::new(renewed, Some(&second), |_| 1420, Vec::new());
+        assert!(!Arc::ptr_eq(&first.paths[0].board, &third.paths[0].board));
+    }
+}

@@ -1,0 +1,301 @@
+//! What lanes found, summed up per path and per cluster.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use hawser_datapath::paths::{ClusterRow, PathRow};
+use hawser_liveness::{ClusterState, State, Time};
+use hawser_model::{ClusterId, NodeName, PublicKey};
+
+use crate::snapshot::{PathKey, PathSpec, Snapshot};
+
+/// Inner packets and bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Packets received.
+    pub rx_packets: u64,
+    /// Packets sent.
+    pub tx_packets: u64,
+}
+
+impl Traffic {
+    fn add(&mut self, row: &PathRow) {
+        self.rx_bytes += row.rx_bytes;
+        self.tx_bytes += row.tx_bytes;
+        self.rx_packets += row.rx_packets;
+        self.tx_packets += row.tx_packets;
+    }
+}
+
+/// Traffic that moved off a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failover {
+    pub(crate) at: Time,
+    /// From the last proof of the old path to the move.
+    pub(crate) took: Duration,
+}
+
+/// One lane's view of one path.
+#[derive(Debug, Clone)]
+pub(crate) struct LanePath {
+    pub(crate) key: PathKey,
+    pub(crate) state: State,
+    pub(crate) since: Time,
+    pub(crate) row: PathRow,
+    pub(crate) last_proof: Option<Time>,
+    pub(crate) last_heard: Option<Time>,
+    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) session_age: Option<Duration>,
+}
+
+/// What one lane publishes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LaneStatus {
+    /// The snapshot it works with.
+    pub(crate) revision: u64,
+    /// The paths it has sessions for.
+    pub(crate) paths: Vec<LanePath>,
+    /// One row per cluster, as configured.
+    pub(crate) clusters: Vec<ClusterRow>,
+    /// When it said so.
+    pub(crate) at: Time,
+}
+
+/// A lane, as others see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LaneInfo {
+    /// Its public key.
+    pub key: PublicKey,
+    /// When the key was made.
+    pub created: SystemTime,
+    /// Its UDP port.
+    pub port: u16,
+}
+
+/// How one remote cluster is reached from this gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterStatus {
+    /// Its id.
+    pub id: ClusterId,
+    /// Its generation.
+    pub generation: u64,
+    /// Its state.
+    pub state: ClusterState,
+    /// When it became so.
+    pub since: SystemTime,
+    /// Why.
+    pub reason: String,
+    /// Paths that carry traffic.
+    pub live_paths: u32,
+    /// Paths configured.
+    pub total_paths: u32,
+    /// When traffic last moved between paths, and how long that took from the last proof of the old path.
+    pub last_failover: Option<(SystemTime, Duration)>,
+}
+
+/// One path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PathStatus {
+    /// The remote cluster.
+    pub cluster: ClusterId,
+    /// The remote gateway's node.
+    pub gateway: NodeName,
+    /// Its state.
+    pub state: State,
+    /// For how long.
+    pub since: Duration,
+    /// Why.
+    pub reason: &'static str,
+    /// Whether the remote gateway asks to be left alone.
+    pub draining: bool,
+    /// The address in use.
+    pub endpoint: Option<SocketAddr>,
+    /// Smoothed round trip of probes.
+    pub rtt: Option<Duration>,
+    /// Its mean deviation.
+    pub jitter: Option<Duration>,
+    /// Share of the last 100 probes lost, 0 to 1.
+    pub loss: Option<f64>,
+    /// Age of the last authenticated packet.
+    pub proof_age: Option<Duration>,
+    /// Age of the WireGuard session.
+    pub session_age: Option<Duration>,
+    /// Largest inner packet, bytes.
+    pub mtu: u16,
+    /// What it carried.
+    pub traffic: Traffic,
+}
+
+/// Everything a tunnel can tell about itself.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    /// Its lanes.
+    pub lanes: Vec<LaneInfo>,
+    /// One row per remote cluster.
+    pub clusters: Vec<ClusterStatus>,
+    /// One row per path.
+    pub paths: Vec<PathStatus>,
+    /// Packets dropped since the start, by reason.
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+/// A path as all lanes together see it: a lane that says it lives is believed unless another found it dead later than
+/// that lane's last proof.
+pub(crate) fn sum_up<'a>(lanes: &[&'a LanePath]) -> Option<&'a LanePath> {
+    let fell = lanes.iter().filter(|p| p.state == State::Down).map(|p| p.since).max();
+    let believed = |p: &&&LanePath| fell.is_none_or(|fell| p.last_proof.is_some_and(|proof| proof > fell));
+    let best = |states: &[State]| lanes.iter().filter(|p| states.contains(&p.state)).find(believed);
+    best(&[State::Up, State::Suspect])
+        .or_else(|| best(&[State::Held]))
+        .or_else(|| lanes.iter().filter(|p| p.state == State::Down).max_by_key(|p| p.since))
+        .or_else(|| lanes.iter().find(|p| p.state == State::Unknown))
+        .or_else(|| lanes.first())
+        .copied()
+}
+
+/// The rows of one snapshot, out of what lanes published.
+pub(crate) struct Summary<'a> {
+    snapshot: &'a Snapshot,
+    published: &'a [LaneStatus],
+    lanes: Vec<BTreeMap<&'a PathKey, &'a LanePath>>,
+}
+
+impl<'a> Summary<'a> {
+    pub(crate) fn new(snapshot: &'a Snapshot, lanes: &'a [LaneStatus]) -> Self {
+        Self {
+            snapshot,
+            published: lanes,
+            lanes: lanes.iter().map(|l| l.paths.iter().map(|p| (&p.key, p)).collect()).collect(),
+        }
+    }
+
+    fn of_path(&self, key: &PathKey) -> Vec<&'a LanePath> {
+        self.lanes.iter().filter_map(|lane| lane.get(key).copied()).collect()
+    }
+
+    /// One row per path.
+    pub(crate) fn paths(&self, now: Time) -> Vec<PathStatus> {
+        let row = |spec: &PathSpec| {
+            let lanes = self.of_path(&spec.key);
+            let view = sum_up(&lanes)?;
+            let mut traffic = Traffic::default();
+            lanes.iter().for_each(|p| traffic.add(&p.row));
+            let heard = lanes.iter().filter_map(|p| p.last_heard).max();
+            Some(PathStatus {
+                cluster: spec.key.cluster.clone(),
+                gateway: spec.key.gateway.clone(),
+                state: view.state,
+                since: now.since(view.since),
+                reason: view.row.reason.as_str(),
+                draining: lanes.iter().any(|p| p.row.draining),
+                endpoint: view.endpoint,
+                rtt: view.row.rtt,
+                jitter: view.row.jitter,
+                loss: view.row.loss,
+                proof_age: heard.map(|at| now.since(at)),
+                session_age: view.session_age,
+                mtu: spec.mtu,
+                traffic,
+            })
+        };
+        self.snapshot.paths.iter().filter_map(row).collect()
+    }
+
+    /// Cluster `index`: state, reason, live and total paths, last failover.
+    pub(crate) fn cluster(&self, index: usize) -> (ClusterState, String, u32, u32, Option<Failover>) {
+        let specs = self.snapshot.paths.iter().filter(|p| p.cluster == index);
+        // A path that no lane has spoken of yet is unknown, not absent.
+        let states: Vec<State> =
+            specs.map(|spec| sum_up(&self.of_path(&spec.key)).map_or(State::Unknown, |view| view.state)).collect();
+        let state = ClusterState::of_paths(states.iter().copied());
+        let live = states.iter().filter(|s| s.is_live()).count();
+        let cluster = &self.snapshot.peers.clusters[index];
+        let rows: Vec<(&LaneStatus, &ClusterRow)> = self
+            .published
+            .iter()
+            .filter_map(|lane| Some((lane, lane.clusters.iter().find(|r| r.is(&cluster.id, cluster.generation))?)))
+            .collect();
+        let reason = rows.iter().find(|(_, row)| row.state == state).map_or_else(
+            || if states.is_empty() { "it has no gateways" } else { "the lanes differ about it" }.to_owned(),
+            |(_, row)| row.reason.clone(),
+        );
+        let failovers = rows
+            .iter()
+            .filter_map(|(lane, row)| row.last_failover.map(|(ago, took)| Failover { at: lane.at.before(ago), took }));
+        (state, reason, live as u32, states.len() as u32, failovers.max_by_key(|f| f.at))
+    }
+}
+
+trait Is {
+    fn is(&self, id: &ClusterId, generation: u64) -> bool;
+}
+
+impl Is for ClusterRow {
+    fn is(&self, id: &ClusterId, generation: u64) -> bool {
+        self.cluster == *id && self.generation == generation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(state: State, since: u64, proof: Option<u64>) -> LanePath {
+        LanePath {
+            key: PathKey {
+                cluster: ClusterId::new("east").unwrap(),
+                generation: 1,
+                gateway: NodeName::new("e1").unwrap(),
+            },
+            state,
+            since: Time::from_millis(since),
+            row: row(state),
+            last_proof: proof.map(Time::from_millis),
+            last_heard: None,
+            endpoint: None,
+            session_age: None,
+        }
+    }
+
+    fn row(state: State) -> PathRow {
+        PathRow {
+            cluster: ClusterId::new("east").unwrap(),
+            gateway: NodeName::new("e1").unwrap(),
+            state,
+            since: Duration::ZERO,
+            reason: hawser_liveness::Reason::Answered,
+            draining: false,
+            rtt: None,
+            jitter: None,
+            loss: None,
+            heard: None,
+            proof: None,
+            rx_packets: 1,
+            rx_bytes: 2,
+            tx_packets: 3,
+            tx_bytes: 4,
+            peer_rx_packets: None,
+        }
+    }
+
+    #[test]
+    fn a_sleepy_lane_does_not_hide_a_dead_path() {
+        let (dead, sleepy) = (path(State::Down, 1000, Some(700)), path(State::Up, 10, Some(900)));
+        assert_eq!(sum_up(&[&dead, &sleepy]).unwrap().state, State::Down);
+        let proven = path(State::Up, 10, Some(1001));
+        assert_eq!(sum_up(&[&dead, &proven]).unwrap().state, State::Up, "its own port only is dead");
+    }
+
+    #[test]
+    fn the_best_view_counts() {
+        let all = [path(State::Unknown, 1, None), path(State::Held, 5, Some(9)), path(State::Suspect, 3, Some(9))];
+        assert_eq!(sum_up(&all.iter().collect::<Vec<_>>()).unwrap().state, State::Suspect);
+        assert_eq!(sum_up(&all[..2].iter().collect::<Vec<_>>()).unwrap().state, State::Held);
+        assert!(sum_up(&[]).is_none());
+    }
+}

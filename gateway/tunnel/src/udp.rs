@@ -1,0 +1,283 @@
+//! A lane's UDP sockets: segmentation offload out, coalesced datagrams in, ICMP errors with what they quote.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+use hawser_model::IpFamily;
+use hawser_model::defaults::OUTER_MARK;
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    self, ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, setsockopt, sockopt,
+};
+use nix::sys::time::TimeSpec;
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// Most bytes of one send: what fits a UDP length with room for IPv6 headers.
+pub(crate) const SEND_MAX: usize = 65_000;
+/// Most segments of one send that every kernel with `UDP_SEGMENT` takes.
+pub(crate) const SEGMENTS_MAX: usize = 64;
+/// A receive buffer of this size takes the largest coalesced datagram.
+pub(crate) const RECEIVE_MAX: usize = 65_535;
+
+/// Datagrams of one sender, received at once: `len` bytes cut every `stride`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Received {
+    pub(crate) len: usize,
+    pub(crate) stride: usize,
+    pub(crate) from: SocketAddr,
+    /// How long ago the kernel took the last of them in, if it said.
+    stamp: Option<TimeSpec>,
+}
+
+impl Received {
+    /// How long the datagrams waited in the socket, at most a second.
+    pub(crate) fn waited(&self) -> Duration {
+        let Some(stamp) = self.stamp else { return Duration::ZERO };
+        let Ok(now) = nix::time::ClockId::CLOCK_REALTIME.now() else { return Duration::ZERO };
+        let waited = Duration::from(now).saturating_sub(Duration::from(stamp));
+        // A step of the wall clock must not look like an old packet.
+        if waited > Duration::from_secs(1) { Duration::ZERO } else { waited }
+    }
+}
+
+/// What an ICMP error said about a datagram of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IcmpKind {
+    /// Nobody listens on that port.
+    PortUnreachable,
+    /// Larger than some link of the path takes.
+    TooBig,
+    /// Host, network or administratively unreachable, hop limit.
+    Unreachable,
+}
+
+/// An ICMP error.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct IcmpError {
+    pub(crate) kind: IcmpKind,
+    /// Where our datagram was going.
+    pub(crate) to: SocketAddr,
+    /// How much of our datagram is quoted, from its first byte.
+    pub(crate) quoted: usize,
+}
+
+/// A socket of one family on a lane's port.
+pub(crate) struct LaneSocket {
+    socket: Socket,
+    family: IpFamily,
+    control: Vec<u8>,
+}
+
+impl LaneSocket {
+    /// Opens and binds; `receive_buffer` is in bytes of payload.
+    pub(crate) fn bind(family: IpFamily, port: u16, receive_buffer: usize) -> io::Result<Self> {
+        let (domain, address): (_, SocketAddr) = match family {
+            IpFamily::V4 => (Domain::IPV4, (Ipv4Addr::UNSPECIFIED, port).into()),
+            IpFamily::V6 => (Domain::IPV6, (Ipv6Addr::UNSPECIFIED, port).into()),
+        };
+        let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(Protocol::UDP))?;
+        if family == IpFamily::V6 {
+            socket.set_only_v6(true)?;
+        }
+        // Our routing rule skips this mark: outer packets never enter a tunnel.
+        setsockopt(&socket, sockopt::Mark, &OUTER_MARK)?;
+        setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer)?;
+        setsockopt(&socket, sockopt::SndBufForce, &(4 * receive_buffer))?;
+        setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
+        setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        match family {
+            IpFamily::V4 => {
+                setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
+                set_int(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?;
+            }
+            IpFamily::V6 => {
+                setsockopt(&socket, sockopt::Ipv6RecvErr, &true)?;
+                set_int(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
+            }
+        }
+        socket.bind(&address.into())?;
+        Ok(Self { socket, family, control: cmsg_space!(i32, TimeSpec, [u8; 128]) })
+    }
+
+    pub(crate) fn family(&self) -> IpFamily {
+        self.family
+    }
+
+    /// Sends `data`, cut every `segment` bytes, to one address.
+    pub(crate) fn send(&self, to: SocketAddr, data: &[u8], segment: usize) -> Result<(), Errno> {
+        let iov = [IoSlice::new(data)];
+        let address = SockaddrStorage::from(to);
+        let size = segment as u16;
+        let cut = [ControlMessage::UdpGsoSegments(&size)];
+        let control: &[ControlMessage<'_>] = if data.len() > segment { &cut } else { &[] };
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        loop {
+            match socket::sendmsg(self.socket.as_raw_fd(), &iov, control, flags, Some(&address)) {
+                Ok(_) => return Ok(()),
+                Err(Errno::EINTR) => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Receives into `buf`; `None` when there is nothing.
+    pub(crate) fn receive(&mut self, buf: &mut [u8]) -> Result<Option<Received>, Errno> {
+        let mut iov = [IoSliceMut::new(buf)];
+        let fd = self.socket.as_raw_fd();
+        let message =
+            match socket::recvmsg::<SockaddrStorage>(fd, &mut iov, Some(&mut self.control), MsgFlags::MSG_DONTWAIT) {
+                Ok(m) => m,
+                Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+                Err(e) => return Err(e),
+            };
+        let (len, mut stride, mut stamp) = (message.bytes, message.bytes, None);
+        for control in message.cmsgs().into_iter().flatten() {
+            match control {
+                ControlMessageOwned::UdpGroSegments(n) if n > 0 => stride = n as usize,
+                ControlMessageOwned::ScmTimestampns(t) => stamp = Some(t),
+                _ => {}
+            }
+        }
+        let Some(from) = message.address.as_ref().and_then(to_std) else { return Err(Errno::EINVAL) };
+        Ok(Some(Received { len, stride, from, stamp }))
+    }
+
+    /// Takes one ICMP error off the queue, the quoted bytes into `buf`; `None` when there is none.
+    pub(crate) fn receive_error(&mut self, buf: &mut [u8]) -> Option<IcmpError> {
+        let mut iov = [IoSliceMut::new(buf)];
+        let flags = MsgFlags::MSG_ERRQUEUE | MsgFlags::MSG_DONTWAIT;
+        let message =
+            socket::recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut iov, Some(&mut self.control), flags)
+                .ok()?;
+        let kind = message.cmsgs().into_iter().flatten().find_map(|control| match control {
+            ControlMessageOwned::Ipv4RecvErr(e, _) | ControlMessageOwned::Ipv6RecvErr(e, _) => Some(classify(&e)),
+            _ => None,
+        });
+        let to = message.address.as_ref().and_then(to_std)?;
+        Some(IcmpError { kind: kind?, to, quoted: message.bytes })
+    }
+}
+
+impl AsFd for LaneSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn classify(e: &libc::sock_extended_err) -> IcmpKind {
+    let errno = Errno::from_raw(e.ee_errno as i32);
+    match errno {
+        Errno::ECONNREFUSED => IcmpKind::PortUnreachable,
+        Errno::EMSGSIZE => IcmpKind::TooBig,
+        _ => IcmpKind::Unreachable,
+    }
+}
+
+/// The MTU of the route to `to`, as outer packets take it; `None` when there is no route.
+pub(crate) fn route_mtu(to: IpAddr) -> Option<u16> {
+    let (domain, level, name) = match to {
+        IpAddr::V4(_) => (Domain::IPV4, libc::IPPROTO_IP, libc::IP_MTU),
+        IpAddr::V6(_) => (Domain::IPV6, libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    };
+    let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).ok()?;
+    setsockopt(&socket, sockopt::Mark, &OUTER_MARK).ok()?;
+    // Port 9 is discard; connecting a UDP socket sends nothing.
+    socket.connect(&SocketAddr::new(to, 9).into()).ok()?;
+    get_int(&socket, level, name).ok().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+    if let Some(v4) = address.as_sockaddr_in() {
+        return Some(SocketAddrV4::from(SockaddrIn::clone(v4)).into());
+    }
+    address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(SockaddrIn6::clone(v6)).into())
+}
+
+/// Integer socket options that nix does not name.
+#[expect(unsafe_code, reason = "getsockopt and setsockopt by number")]
+mod raw {
+    use super::{Socket, io};
+    use std::os::fd::AsRawFd as _;
+
+    pub(super) fn set_int(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
+        // SAFETY: the descriptor is open for the borrow's time; the pointer and length describe a live i32.
+        let rc = unsafe {
+            libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<i32>() as u32)
+        };
+        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    pub(super) fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {
+        let mut value: i32 = 0;
+        let mut len = size_of::<i32>() as libc::socklen_t;
+        // SAFETY: the descriptor is open for the borrow's time; value and len are live and the length is value's.
+        let rc = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
+        if rc == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+    }
+}
+use raw::{get_int, set_int};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+    fn wait(socket: &LaneSocket, events: PollFlags) {
+        let mut fds = [PollFd::new(socket.as_fd(), events)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(5_000u16)).unwrap(), 1, "nothing within 5 s");
+    }
+
+    fn loopback(family: IpFamily, port: u16) -> SocketAddr {
+        match family {
+            IpFamily::V4 => (Ipv4Addr::LOCALHOST, port).into(),
+            IpFamily::V6 => (Ipv6Addr::LOCALHOST, port).into(),
+        }
+    }
+
+    fn port(socket: &LaneSocket) -> u16 {
+        socket.socket.local_addr().unwrap().as_socket().unwrap().port()
+    }
+
+    #[test]
+    fn segments_out_and_datagrams_in() {
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+            let mut b = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+            let data: Vec<u8> = (0..3000u32).map(|i| (i / 1000) as u8).collect();
+            a.send(loopback(family, port(&b)), &data[..2500], 1000).unwrap();
+            let (mut got, mut buf) = (Vec::new(), vec![0u8; RECEIVE_MAX]);
+            while got.len() < 3 {
+                wait(&b, PollFlags::POLLIN);
+                while let Some(r) = b.receive(&mut buf).unwrap() {
+                    assert_eq!(r.from, loopback(family, port(&a)));
+                    assert!(r.waited() < Duration::from_secs(1));
+                    got.extend(buf[..r.len].chunks(r.stride).map(|c| (c[0], c.len())));
+                }
+            }
+            assert_eq!(got, [(0, 1000), (1, 1000), (2, 500)]);
+        }
+    }
+
+    #[test]
+    fn a_closed_port_is_told_with_what_we_sent() {
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let mut a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+            let closed = port(&LaneSocket::bind(family, 0, 1 << 20).unwrap());
+            a.send(loopback(family, closed), b"a datagram of ours, quoted", 100).unwrap();
+            wait(&a, PollFlags::POLLIN);
+            let mut buf = [0u8; 512];
+            let e = a.receive_error(&mut buf).unwrap();
+            assert_eq!(e.kind, IcmpKind::PortUnreachable);
+            assert_eq!(e.to, loopback(family, closed));
+            assert_eq!(&buf[..e.quoted], b"a datagram of ours, quoted");
+        }
+    }
+
+    #[test]
+    fn the_mtu_of_a_route() {
+        assert!(route_mtu(Ipv4Addr::LOCALHOST.into()).unwrap() >= 1500);
+    }
+}
