@@ -125,7 +125,12 @@ impl Engine {
         let (done, ended) = oneshot::channel();
         std::thread::Builder::new()
             .name("engine".into())
-            .spawn(move || drop(done.send(self.run())))
+            .spawn(move || {
+                let result = self.run();
+                // The store is closed before anybody hears of the end: another process may open it then.
+                drop(self);
+                drop(done.send(result));
+            })
             .context("start the engine's thread")?;
         Ok(ended)
     }
@@ -163,11 +168,19 @@ impl Engine {
     }
 
     fn publish(&mut self) -> anyhow::Result<()> {
-        let (mut sign, mut acks) = (false, false);
-        for event in self.state.core.take_events() {
+        let events = self.state.core.take_events();
+        // The roster first: a stream that ends hands it on as its last word.
+        if events.contains(&Event::Roster) {
+            let roster = convert::roster(self.state.core.roster().public()).encode();
+            let signature = self.ca.sign_roster(&roster).context("sign the roster")?;
+            self.roster.send_replace(Arc::new(v1::SignedRoster { roster, signature }));
+        }
+        if !events.is_empty() {
+            self.acks.send_modify(|count| *count += 1);
+        }
+        for event in events {
             match event {
-                Event::Roster => sign = true,
-                Event::Acks => {}
+                Event::Roster | Event::Acks => {}
                 Event::End { stream, reason } => self.end(stream, Ending::Over(reason)),
                 Event::Fenced { stream, newer_term, holder } => {
                     self.end(stream, Ending::Fenced { newer_term, holder });
@@ -180,15 +193,6 @@ impl Engine {
                     );
                 }
             }
-            acks = true;
-        }
-        if sign {
-            let roster = convert::roster(self.state.core.roster().public()).encode();
-            let signature = self.ca.sign_roster(&roster).context("sign the roster")?;
-            self.roster.send_replace(Arc::new(v1::SignedRoster { roster, signature }));
-        }
-        if acks {
-            self.acks.send_modify(|count| *count += 1);
         }
         self.metrics.observe(&self.state.core);
         Ok(())

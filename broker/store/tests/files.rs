@@ -58,7 +58,7 @@ fn what_was_committed_is_there_again() {
     let dir = created();
     let (mut store, first) = open(dir.path());
     assert_eq!((first.roster.set(), first.epoch, first.epoch_began, first.new_epoch), ("demo", EPOCH, 100, false));
-    let mut roster = first.roster.clone();
+    let mut roster = first.roster;
     let seed = TokenSeed { id: [3; 5], secret: [4; 32] };
     let request =
         TokenRequest { cluster: west(), ttl: 60, uses: 1, grant: Grant::default(), created_by: "root".into() };
@@ -129,7 +129,8 @@ fn a_lost_roster_is_refused_with_the_remedy() {
     let dir = created();
     std::fs::remove_file(dir.path().join("roster.redb")).unwrap();
     let error = RedbStore::open(dir.path(), [2; 16], 200).unwrap_err().to_string();
-    for part in ["roster.redb: the roster is missing while records.redb exists", "broker restore --dir", "broker init"] {
+    for part in ["roster.redb: the roster is missing while records.redb exists", "broker restore --dir", "broker init"]
+    {
         assert!(error.contains(part), "{part}: {error}");
     }
     std::fs::remove_file(dir.path().join("records.redb")).unwrap();
@@ -167,7 +168,10 @@ fn damaged_files_are_named_with_what_to_do() {
             std::fs::write(&path, bytes).unwrap();
             let error = RedbStore::open(dir.path(), [2; 16], 200).map(drop);
             let error = error.expect_err(&format!("{name} {damage} should be refused")).to_string();
-            assert!(error.contains(name) && error.contains("is damaged") && error.contains(remedy), "{damage}: {error}");
+            assert!(
+                error.contains(name) && error.contains("is damaged") && error.contains(remedy),
+                "{damage}: {error}"
+            );
         }
     }
 }
