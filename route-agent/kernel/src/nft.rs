@@ -84,7 +84,11 @@ fn transaction(wanted: &Ruleset, digest: &str, affinity: Option<&Value>) -> Vec<
             commands.extend(gone.map(|n| json!({ "delete": named(TABLE_AFFINITY, kind, n) })));
         }
     }
-    commands.extend(wanted.affinity.iter().map(|statement| json!({ "add": statement })));
+    // A set's name says all about it; the kernel would call one that packets have filled another.
+    let kept = |s: &Value| {
+        affinity.is_some_and(|a| s["set"]["name"].as_str().is_some_and(|n| names(a, "set").any(|k| k == n)))
+    };
+    commands.extend(wanted.affinity.iter().filter(|s| !kept(s)).map(|statement| json!({ "add": statement })));
     commands
 }
 

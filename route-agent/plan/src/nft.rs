@@ -76,7 +76,7 @@ impl Table {
     pub(crate) fn memory(&mut self, name: &str, family: IpFamily, seconds: u32, size: u32) {
         let mut set = self.object(name);
         set.insert("type".into(), json!(address_type(family)));
-        set.insert("flags".into(), json!(["timeout", "dynamic"]));
+        set.insert("flags".into(), json!(["timeout"]));
         set.insert("timeout".into(), json!(seconds));
         set.insert("size".into(), json!(size));
         self.sets.push(json!({ "set": set }));
