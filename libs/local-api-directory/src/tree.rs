@@ -3,6 +3,10 @@
 //! An object has one owner: an operator's file wins over a process's, else the first one seen. Statuses of processes are
 //! merged in; the newest counts.
 
+mod owner;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io;
@@ -13,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hawser_local_api::board::Board;
 use hawser_local_api::{Key, Kind, Object};
 
+pub(crate) use self::owner::Source;
 use crate::folder::{Class, SECRETS};
 use crate::problem::{Problem, Problems};
 use crate::read::{self, FileId, MAX_FILE, Parsed};
@@ -44,6 +49,7 @@ pub(crate) struct Tree {
     /// Some file has not settled: look again soon.
     unsettled: bool,
     too_many: bool,
+    max_files: usize,
 }
 
 struct Entry {
@@ -53,15 +59,6 @@ struct Entry {
     sequence: u64,
     seen_in_scan: u64,
     missing_since: Option<Instant>,
-}
-
-/// A file that holds an object; the least counts.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Source {
-    generated: bool,
-    sequence: u64,
-    /// Relative to the site.
-    pub(crate) path: PathBuf,
 }
 
 impl Tree {
@@ -79,6 +76,7 @@ impl Tree {
             scan: 0,
             unsettled: false,
             too_many: false,
+            max_files: MAX_FILES,
         }
     }
 
@@ -132,7 +130,7 @@ impl Tree {
         for path in self.files.iter().filter_map(unseen).collect::<Vec<_>>() {
             self.refresh(&path, false);
         }
-        let rule = format!("there are more than {MAX_FILES} files; the others are not read");
+        let rule = format!("there are more than {} files; the others are not read", self.max_files);
         let root = Path::new(".");
         let problem = Problem::of_file(root, rule, "move files that are no manifests out of the site");
         self.problems.of_file(root, if self.too_many { vec![problem] } else { vec![] });
@@ -172,7 +170,7 @@ impl Tree {
                 if depth < MAX_DEPTH && !is_foreign(&path) {
                     self.list(&path, depth + 1, found);
                 }
-            } else if is_manifest(&path) && found.len() <= MAX_FILES {
+            } else if is_manifest(&path) && found.len() <= self.max_files {
                 found.push(path);
             }
         }
@@ -196,7 +194,7 @@ impl Tree {
                 return;
             }
         }
-        if !self.files.contains_key(path) && self.files.len() >= MAX_FILES {
+        if !self.files.contains_key(path) && self.files.len() >= self.max_files {
             self.too_many = true;
             return;
         }
@@ -282,89 +280,6 @@ impl Tree {
             self.resolve(object);
         }
     }
-
-    fn link(&mut self, object: &Id, path: &Path, class: &Class, sequence: u64) {
-        match class {
-            Class::Status(_) => {
-                self.statuses.entry(object.clone()).or_default().insert(path.to_owned());
-            }
-            Class::Operator | Class::Object(_) => {
-                self.sources.entry(object.clone()).or_default().insert(source(path, class, sequence));
-            }
-        }
-    }
-
-    fn unlink(&mut self, object: &Id, path: &Path, class: &Class, sequence: u64) {
-        if *class == Class::Operator || matches!(class, Class::Object(_)) {
-            if let Some(sources) = self.sources.get_mut(object) {
-                sources.remove(&source(path, class, sequence));
-                if sources.is_empty() {
-                    self.sources.remove(object);
-                }
-            }
-        } else if let Some(statuses) = self.statuses.get_mut(object) {
-            statuses.remove(path);
-            if statuses.is_empty() {
-                self.statuses.remove(object);
-            }
-        }
-    }
-
-    /// Settles what an object is and tells the board.
-    fn resolve(&mut self, id: &Id) {
-        let sources = self.sources.get(id);
-        if sources.is_some_and(|sources| sources.len() > 1) {
-            self.conflicts.entry(id.clone()).or_insert(self.scan);
-        } else {
-            self.settle_conflict(id);
-        }
-        let first = self.sources.get(id).and_then(BTreeSet::first);
-        let object = first.and_then(|source| self.files.get(&source.path)?.objects.get(id).cloned());
-        let Some(object) = object else {
-            self.board.remove(id.0, &id.1);
-            return;
-        };
-        let status = self.status(id).or_else(|| object.status().cloned());
-        self.board.set((*object).clone().with_status(status));
-    }
-
-    fn status(&self, id: &Id) -> Option<serde_json::Value> {
-        let entries = self.statuses.get(id)?.iter().filter_map(|path| Some((path, self.files.get(path)?)));
-        let (_, newest) = entries.max_by_key(|(path, entry)| (entry.id.modified, *path))?;
-        newest.objects.get(id)?.status().cloned()
-    }
-
-    /// Names objects that several files still hold a scan later: a handover from one process to another is over by then.
-    fn report_conflicts(&mut self) {
-        let lasting: Vec<Id> =
-            self.conflicts.iter().filter(|(_, since)| **since < self.scan).map(|(id, _)| id.clone()).collect();
-        for id in lasting {
-            let Some(sources) = self.sources.get(&id) else { continue };
-            let mut paths = sources.iter().map(|source| &source.path);
-            let Some(winner) = paths.next() else { continue };
-            let rule = format!("{} has it too, and that one counts", winner.display());
-            let problem = |loser: &PathBuf| Problem {
-                object: subject(&id),
-                ..Problem::of_file(loser, rule.clone(), "remove it from one of them")
-            };
-            let problems = paths.map(problem).collect();
-            self.problems.set(subject(&id), problems);
-        }
-    }
-
-    fn settle_conflict(&mut self, id: &Id) {
-        if self.conflicts.remove(id).is_some() {
-            self.problems.set(subject(id), vec![]);
-        }
-    }
-}
-
-fn subject((kind, key): &Id) -> String {
-    format!("{} {key}", kind.kind)
-}
-
-fn source(path: &Path, class: &Class, sequence: u64) -> Source {
-    Source { generated: *class != Class::Operator, sequence, path: path.to_owned() }
 }
 
 /// Hidden files are editors' and our own temporary ones.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 
-use crate::api::Inner;
+use crate::own::Inner;
 
 /// Between two full looks; longer where a look takes long.
 const RESCAN: Duration = Duration::from_secs(1);
@@ -81,7 +81,7 @@ impl Watcher {
         let Some(inotify) = &self.inotify else { return tree.is_unsettled() };
         let fresh: Vec<PathBuf> = tree.dirs().iter().filter(|dir| !self.watched.contains_key(*dir)).cloned().collect();
         for dir in fresh {
-            match inotify.watches().add(inner.site().join(&dir), mask()) {
+            match inotify.watches().add(inner.site.join(&dir), mask()) {
                 Ok(descriptor) => {
                     self.dirs.insert(descriptor.clone(), dir.clone());
                     self.watched.insert(dir.clone(), descriptor);
