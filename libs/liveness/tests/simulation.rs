@@ -141,6 +141,16 @@ fn hours_of_loss_never_take_a_path_down() {
     }
 }
 
+/// The simulation can tell: a fixed count of eight takes a path that loses half its round trips down many times an hour.
+#[test]
+fn without_regard_to_loss_it_would_flap() {
+    let mut world = World::new(3, [0.3, 0.3], MS, MS);
+    let fixed = Config { max_unanswered: 8, silence: 100 * MS, ..Config::default() };
+    world.ends = [Path::new(fixed, Time::START), Path::new(fixed, Time::START)];
+    world.run_until(hours(1));
+    assert!(world.downs().len() > 10, "{:?}", world.downs());
+}
+
 #[test]
 fn idle_paths_survive_loss_too() {
     let mut world = World::new(9, [0.2, 0.2], MS, MS);
