@@ -1,5 +1,7 @@
 //! What happens to packets while things change: restarts, drift, gateways that go, other people's firewalls, attackers.
 
+#![allow(clippy::unwrap_used, reason = "test code outside test functions")]
+
 mod common;
 
 use std::net::{SocketAddr, UdpSocket};

@@ -1,5 +1,7 @@
 //! Virtual addresses and DNS on real kernels: from pods and hosts, to endpoints anywhere.
 
+#![allow(clippy::unwrap_used, reason = "test code outside test functions")]
+
 mod common;
 
 use std::collections::BTreeSet;

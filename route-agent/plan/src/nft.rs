@@ -1,5 +1,6 @@
 //! Statements and expressions of `nft -j`, small enough to read where they are used.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use hawser_model::IpFamily;
@@ -54,7 +55,8 @@ impl Table {
         let mut set = self.object(name);
         set.insert("type".into(), json!(address_type(family)));
         set.insert("flags".into(), json!(["interval"]));
-        let elements: Vec<Value> = nets.into_iter().filter(|n| IpFamily::of_net(n) == family).map(net).collect();
+        let sorted: BTreeSet<&IpNet> = nets.into_iter().filter(|n| IpFamily::of_net(n) == family).collect();
+        let elements: Vec<Value> = sorted.into_iter().map(net).collect();
         if !elements.is_empty() {
             set.insert("elem".into(), json!(elements));
         }
@@ -65,7 +67,8 @@ impl Table {
     pub(crate) fn addresses<'a>(&mut self, name: &str, family: IpFamily, all: impl IntoIterator<Item = &'a IpAddr>) {
         let mut set = self.object(name);
         set.insert("type".into(), json!(address_type(family)));
-        let elements: Vec<Value> = all.into_iter().filter(|a| IpFamily::of(**a) == family).map(|a| json!(a)).collect();
+        let sorted: BTreeSet<&IpAddr> = all.into_iter().filter(|a| IpFamily::of(**a) == family).collect();
+        let elements: Vec<Value> = sorted.into_iter().map(|a| json!(a)).collect();
         if !elements.is_empty() {
             set.insert("elem".into(), json!(elements));
         }
