@@ -5,7 +5,7 @@
 use hawser_api::convert::{self, Invalid, condition};
 use hawser_api::core::{EndpointSlice, Node, Service, Time};
 use hawser_api::hawser::{GatewayNode, Membership, MembershipStatus, RemoteCluster};
-use hawser_api::mcs::ServiceExport;
+use hawser_api::mcs::{ServiceExport, ServiceImport};
 use hawser_api::yaml;
 use hawser_model::export::{ServiceKind, SessionAffinity, Timestamp};
 use hawser_model::{Candidate, ClusterId, IpFamily};
@@ -176,6 +176,21 @@ fn an_export_is_its_service() {
     let error = header(Some(&service("{ports: [{port: 80}, {port: 70000}]}"))).unwrap_err();
     assert_eq!(error.reason(), None);
     assert!(error.to_string().contains("Service shop/web: spec.ports[1].port: 70000"), "{error}");
+}
+
+#[test]
+fn the_ports_of_an_import_are_the_models() {
+    let import: ServiceImport = read(
+        "{apiVersion: multicluster.x-k8s.io/v1beta1, kind: ServiceImport, metadata: {name: web, namespace: shop}, spec: \
+         {type: ClusterSetIP, ports: [{name: http, port: 80}, {name: dns, port: 53, protocol: UDP}]}}",
+    );
+    let ports = convert::import_ports("ServiceImport shop/web", &import.spec.ports).unwrap();
+    let read: Vec<_> = ports.iter().map(|port| (port.name.as_str(), port.protocol.as_str(), port.port)).collect();
+    assert_eq!(read, [("http", "TCP", 80), ("dns", "UDP", 53)]);
+    let mut bad = import.spec.ports;
+    bad[1].port = 0;
+    let error = convert::import_ports("ServiceImport shop/web", &bad).unwrap_err();
+    assert!(error.to_string().starts_with("ServiceImport shop/web: spec.ports[1].port: 0 must be"), "{error}");
 }
 
 #[test]
