@@ -154,12 +154,12 @@ async fn members_and_strangers_are_no_administrators() {
     assert_eq!(tokens.len(), 1);
 }
 
-/// The same member with another certificate for the same key.
-fn reissued(broker: &Broker, west: &MemberIdentity, id: &str, ago_days: u64, days: u32) -> MemberIdentity {
+/// The same member with another certificate for the same key, issued some seconds ago.
+fn reissued(broker: &Broker, west: &MemberIdentity, id: &str, ago: u64, days: u32) -> MemberIdentity {
     let ca = Ca::load(&broker.dir).unwrap();
     let key = rcgen::KeyPair::try_from(&*west.key).unwrap();
     let request = csr::request(&key).unwrap();
-    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(ago_days * 86_400);
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(ago);
     let issued = ca.issue_cluster(&request, &id.parse().unwrap(), then, days).unwrap();
     MemberIdentity { chain: vec![issued.certificate], ..west.clone() }
 }
@@ -168,7 +168,7 @@ fn reissued(broker: &Broker, west: &MemberIdentity, id: &str, ago_days: u64, day
 async fn an_expired_certificate_may_only_be_renewed() {
     let broker = Broker::start().await;
     let west = broker.join("west", &["10.1.0.0/16"]).await;
-    let expired = reissued(&broker, &west, "west", 40, 30);
+    let expired = reissued(&broker, &west, "west", 40 * 86_400, 30);
     let status = Agent::open_with(&expired, hello(&expired, &[])).await.map(drop).unwrap_err();
     says(&status, Code::Unauthenticated, "spiffe://demo/cluster/west", "certificate", "it expired", "renew");
     let status = refused(member::leave(&expired).await);
@@ -189,6 +189,18 @@ async fn an_expired_certificate_may_only_be_renewed() {
     says(&status, Code::PermissionDenied, "cluster west", "csr", "not the one on record", "new token");
     let status = client.renew(v1::RenewRequest { csr: vec![1, 2, 3] }).await.unwrap_err();
     says(&status, Code::InvalidArgument, "cluster west", "csr", "PKCS#10", "");
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_certificate() {
+    let broker = Broker::start().await;
+    let west = broker.join("west", &["10.1.0.0/16"]).await;
+    let brief = reissued(&broker, &west, "west", 86_400 - 6, 1);
+    let mut agent = Agent::open(&brief, &[]).await;
+    let status = agent.until_ended().await;
+    assert_eq!(status.code(), Code::Unauthenticated);
+    assert!(status.message().contains("the certificate has expired; renew it"), "{status:?}");
+    assert!(member::renew(&brief).await.unwrap().not_after().unwrap() > std::time::SystemTime::now());
 }
 
 #[tokio::test]

@@ -153,6 +153,42 @@ async fn lost_records_remove_nothing_and_a_lost_roster_stops_the_start() {
 }
 
 #[tokio::test]
+async fn an_old_roster_put_back_continues_above_what_members_saw() {
+    let temp = init();
+    let dir = temp.path().join("broker");
+    let mut broker = Broker::serve(&dir, "127.0.0.1:0").await;
+    let (west, east) = (broker.join("west", &["10.1.0.0/16"]).await, broker.join("east", &["10.2.0.0/16"]).await);
+    broker.stop().await;
+    let backup = std::fs::read(dir.join("roster.redb")).unwrap();
+    broker.restart().await;
+    let mut agent = Agent::open(&east, &[]).await;
+    let revoke = v1::RevokeClusterRequest { cluster_id: "west".into() };
+    broker.admin().await.revoke_cluster(revoke).await.unwrap();
+    agent.until("the revocation", |a| a.roster.is_some() && a.roster().members.len() == 1).await;
+    let seen = agent.roster().revision;
+    broker.stop().await;
+    std::fs::write(dir.join("roster.redb"), backup).unwrap();
+    broker.restart().await;
+    assert_eq!(broker.clusters().await.len(), 2, "the backup knows nothing of it");
+
+    let mut forged = agent.roster.clone().unwrap();
+    forged.signature[8] ^= 1;
+    let mut first = hello(&east, &[]);
+    first.highest_roster = Some(forged);
+    let mut again = Agent::open_with(&east, first).await.unwrap();
+    again.until_synced().await;
+    assert!(again.roster().revision < seen, "a roster that the CA did not sign is nothing");
+
+    let mut second = hello(&east, &[]);
+    second.highest_roster = agent.roster.clone();
+    let mut again = Agent::open_with(&east, second).await.unwrap();
+    again.until("the newer revision", |a| a.roster.is_some() && a.roster().revision > seen).await;
+    assert_eq!(again.roster().members.len(), 1);
+    let status = Agent::open_with(&west, hello(&west, &[])).await.map(drop).unwrap_err();
+    says(&status, tonic::Code::Unauthenticated, "cluster west", "identity", "revoked", "new token");
+}
+
+#[tokio::test]
 async fn a_port_in_use_and_a_directory_in_use_are_errors_at_the_start() {
     let temp = init();
     let dir = temp.path().join("broker");

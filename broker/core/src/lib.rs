@@ -4,9 +4,11 @@
 //! [`Core`] from a single thread: it applies a batch of operations, makes the resulting [`Batch`] durable through
 //! `hawser-broker-store`, and only then answers writers and lets readers see it.
 //!
-//! - [`roster`], [`token`], [`claims`]: membership, durable, signed by revision; one check of claims over the whole set.
-//! - [`record`], [`rules`]: what a cluster may write; [`streams`]: who holds its shard (terms) and what readers are told.
-//! - [`mod@core`]: all of it together, as operations; [`changes`]: what of it must be durable.
+//! - [`roster`], [`membership`], [`token`], [`claims`]: who is a member; durable, signed by revision; one check of claims
+//!   over the whole set.
+//! - [`record`], [`rules`]: what a cluster may write; [`view`]: what one reader still has to be told.
+//! - [`mod@core`]: all of it together; its operations are in [`members`], [`streams`], `write` and [`readers`].
+//! - [`changes`]: what of it must be durable.
 //!
 //! It knows no protobuf: records carry their encoded bytes beside the model's types.
 
@@ -14,6 +16,9 @@ pub mod changes;
 pub mod claims;
 pub mod core;
 mod hash;
+pub mod members;
+pub mod membership;
+pub mod readers;
 pub mod record;
 pub mod refusal;
 pub mod roster;
@@ -25,10 +30,13 @@ pub mod view;
 mod write;
 
 pub use self::changes::{Batch, Loaded, RecordChange, StoredTerm};
-pub use self::core::{Core, Event, Limits, Out, Summary};
+pub use self::core::{Core, Event, Limits, Out};
 pub use self::hash::Hash;
+pub use self::members::Summary;
+pub use self::membership::{JoinRequest, Joined};
+pub use self::readers::{Ack, Progress};
 pub use self::record::{Body, Encoded, Kind, Record, RecordId, RecordKey};
 pub use self::refusal::{Code, Refusal};
-pub use self::roster::{Departed, How, JoinRequest, Joined, Member, PublicRoster, Roster};
-pub use self::streams::{Ack, Hello, Opened, Progress, StreamId};
+pub use self::roster::{Departed, How, Member, PublicRoster, Roster};
+pub use self::streams::{Hello, Opened, StreamId};
 pub use self::token::{Grant, Token, TokenRequest, TokenSeed};

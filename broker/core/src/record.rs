@@ -65,10 +65,14 @@ impl RecordKey {
     /// The namespace of an export's key.
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
-        match self.kind {
-            Kind::Gateway => None,
-            Kind::Header | Kind::Endpoints => self.name.split_once('/').map(|(namespace, _)| namespace),
-        }
+        namespace(self.kind, &self.name)
+    }
+}
+
+fn namespace(kind: Kind, name: &str) -> Option<&str> {
+    match kind {
+        Kind::Gateway => None,
+        Kind::Header | Kind::Endpoints => name.split_once('/').map(|(namespace, _)| namespace),
     }
 }
 
@@ -164,6 +168,12 @@ pub struct RecordId {
 }
 
 impl RecordId {
+    /// The namespace of an export.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        namespace(self.kind, &self.name)
+    }
+
     /// Its key in its cluster's shard.
     #[must_use]
     pub fn key(&self) -> RecordKey {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hawser_model::ClusterId;
 
-use crate::record::{Kind, RecordId};
+use crate::record::{Kind, Record, RecordId};
 
 /// Namespaces one reader can be interested in.
 pub const MAX_NAMESPACES: usize = 10_000;
@@ -34,19 +34,22 @@ impl View {
     }
 
     /// Whether the reader may see that record: gateways of all others, exports in its namespaces.
-    pub(crate) fn sees(&self, id: &RecordId) -> bool {
-        id.cluster != self.cluster
-            && match id.kind {
+    pub(crate) fn sees(&self, cluster: &ClusterId, kind: Kind, namespace: Option<&str>) -> bool {
+        *cluster != self.cluster
+            && match kind {
                 Kind::Gateway => true,
-                Kind::Header | Kind::Endpoints => {
-                    id.key().namespace().is_some_and(|namespace| self.namespaces.contains(namespace))
-                }
+                Kind::Header | Kind::Endpoints => namespace.is_some_and(|name| self.namespaces.contains(name)),
             }
+    }
+
+    /// As [`Self::sees`].
+    pub(crate) fn sees_record(&self, record: &Record) -> bool {
+        self.sees(&record.cluster, record.key.kind, record.key.namespace())
     }
 
     /// A record changed or went.
     pub(crate) fn touch(&mut self, id: &RecordId) {
-        if self.sees(id) {
+        if self.sees(&id.cluster, id.kind, id.namespace()) {
             self.mark(id.clone());
         }
     }

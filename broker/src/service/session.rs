@@ -5,7 +5,7 @@ use std::sync::Arc;
 use hawser_broker_core::{Opened, StreamId};
 use hawser_proto::v1::{self, sync_response::Message};
 use hawser_proto::{VERSION, v1::SyncResponse};
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, sleep_until, timeout};
 use tonic::Status;
 
 use super::auth::Member;
@@ -17,6 +17,8 @@ use crate::metrics::Direction;
 
 /// Messages taken from the core at once.
 const DRAIN: usize = 128;
+/// Rest after the digest of a view, per record of it: a large view under constant change costs the others little.
+const REST: Duration = Duration::from_micros(5);
 /// Time for a last message to a client that may not read.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
@@ -94,7 +96,12 @@ pub(super) async fn send(
     say(out, Message::Roster(first)).await.ok()?;
     let mut silent = silent_others(member, &silence.borrow_and_update());
     say(out, Message::Silent(silent.clone())).await.ok()?;
+    let mut rested = Instant::now();
     loop {
+        let dirty = async {
+            sleep_until(rested).await;
+            stream.signals.wake.notified().await;
+        };
         tokio::select! {
             biased;
             changed = roster.changed() => {
@@ -110,33 +117,32 @@ pub(super) async fn send(
                     say(out, Message::Silent(silent.clone())).await.ok()?;
                 }
             }
-            () = stream.signals.wake.notified() => {
-                if let Some(status) = drain(services, stream, out).await {
-                    return Some(status);
-                }
-            }
+            () = dirty => match drain(services, stream, out).await {
+                Ok(digested) => rested = Instant::now() + REST * u32::try_from(digested).unwrap_or(u32::MAX),
+                Err(status) => return status,
+            },
         }
     }
 }
 
-/// Sends what is dirty now; what gets dirty meanwhile wakes the stream again.
-async fn drain(services: &Services, stream: &OpenStream, out: &Out) -> Option<Status> {
+/// Sends what is dirty now; what gets dirty meanwhile wakes the stream again. Returns how many records were digested, or
+/// the status to end with: none when the client has gone.
+async fn drain(services: &Services, stream: &OpenStream, out: &Out) -> Result<usize, Option<Status>> {
     let id = stream.id;
-    let batch = match services.engine.call(move |state, now| state.core.drain(id, DRAIN, now)).await {
-        Ok(batch) => batch,
-        Err(status) => return Some(status),
-    };
+    let batch = services.engine.call(move |state, now| state.core.drain(id, DRAIN, now)).await.map_err(Some)?;
+    let mut digested = 0;
     for message in batch {
+        if let hawser_broker_core::Out::Synced { records, .. } = &message {
+            digested = records.len();
+        }
         let message = convert::out(message);
         if let Message::Upsert(v1::Upsert { record: Some(record), .. }) = &message {
             let bytes = prost::Message::encoded_len(record) as u64;
             services.metrics.bytes.get_or_create(&Direction { direction: "sent" }).inc_by(bytes);
         }
-        if say(out, message).await.is_err() {
-            return None;
-        }
+        say(out, message).await.map_err(|()| None)?;
     }
-    None
+    Ok(digested)
 }
 
 fn silent_others(member: &Member, silence: &Silence) -> v1::Silent {

@@ -22,8 +22,10 @@ use crate::{convert, engine, state};
 
 /// Time for the first message.
 const HELLO: Duration = Duration::from_secs(10);
-/// Messages applied in one step.
+/// Messages applied in one step, and their bytes, about.
 const BATCH: usize = 256;
+/// See [`BATCH`].
+const BATCH_BYTES: usize = 1 << 20;
 
 pub(super) type Out = mpsc::Sender<Result<v1::SyncResponse, Status>>;
 
@@ -126,14 +128,17 @@ async fn receive(
     out: &Out,
 ) -> Option<Status> {
     loop {
-        let mut requests = Vec::new();
+        let (mut requests, mut bytes) = (Vec::new(), 0);
         let mut next = inbound.message().await;
         loop {
             match next {
-                Ok(Some(message)) => match request(services, member, message) {
-                    Ok(request) => requests.push(request),
-                    Err(status) => return Some(status),
-                },
+                Ok(Some(message)) => {
+                    bytes += prost::Message::encoded_len(&message);
+                    match request(services, member, message) {
+                        Ok(request) => requests.push(request),
+                        Err(status) => return Some(status),
+                    }
+                }
                 Ok(None) if requests.is_empty() => return None,
                 Ok(None) => break,
                 Err(status) => {
@@ -141,7 +146,7 @@ async fn receive(
                     return None;
                 }
             }
-            if requests.len() >= BATCH {
+            if requests.len() >= BATCH || bytes >= BATCH_BYTES {
                 break;
             }
             match inbound.message().now_or_never() {
