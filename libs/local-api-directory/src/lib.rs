@@ -11,8 +11,9 @@
 //! ```
 //!
 //! The way of a change: `watch` hears of a file (inotify, and a rescan every second) → `tree` reads it by `read` and
-//! settles who owns each object → the board of `hawser-local-api` tells the watches. Writes go through `own` to
-//! `write`, and what is written is read the same way. What is wrong with a file is a [`Problem`], logged once; its last good version stays in force.
+//! settles who owns each object → the board of `hawser-local-api` tells the watches. Writes go through `own` to `write`,
+//! and what is written is read the same way. What is wrong with a file is a [`Problem`], logged once; its last good version
+//! stays in force.
 //!
 //! The trait and its typed client are `hawser-local-api`.
 

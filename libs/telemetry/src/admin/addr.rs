@@ -8,7 +8,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Admin endpoint")]
 pub struct AdminArgs {
-    /// Where to serve metrics, readiness and reports [default: unix:<state>/<process>/admin.sock].
+    /// Where to serve metrics, readiness and reports (default: `admin.sock` in the process's state folder).
     #[arg(long, env = "HAWSER_ADMIN", value_name = "unix:PATH|HOST:PORT")]
     pub admin: Option<AdminAddr>,
 }
