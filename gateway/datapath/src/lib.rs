@@ -1,8 +1,7 @@
 //! What a gateway decides about packets and paths, without clock, I/O or allocation per packet.
 //!
-//! The shell around it is `hawser-tunnel`: one thread per lane, each keeping a [`Forwarding`] snapshot of its own current,
-//! so that the lane that sees a path go down sends its next batch elsewhere: by a [`Selector`], told the paths' states, or
-//! by a [`PathSet`], which finds the states itself. The verdicts about a single path are `hawser-liveness`'s.
+//! The shell around it is `hawser-tunnel`: one thread per lane, each with a [`PathSet`] of its own, so that the lane that
+//! sees a path go down sends its next batch elsewhere. The verdicts about a single path are `hawser-liveness`'s.
 //!
 //! A packet from the TUN: [`Packet::parse`], [`Policy::egress`], [`Forwarding::route`] by [`Packet::flow_hash`],
 //! [`mss::clamp`], then the path's session; where there is no path, [`icmp::reply`]. A packet from a session:

@@ -1,11 +1,13 @@
-//! The state machine of one path.
+//! The state machine of one path: what it is told and what it wants done. `verdict` is what it makes of that.
+
+mod verdict;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::hold::Hold;
 use crate::rtt::Rtt;
-use crate::window::{Proof, Window};
+use crate::window::Window;
 use crate::{Config, Event, Mode, Pace, Reason, State, Time};
 
 /// Events kept for a caller that does not poll; the oldest go first, [`Path::state`] always holds.
@@ -301,137 +303,5 @@ impl Path {
     /// What happened since the last call, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    fn may_probe(&self) -> bool {
-        self.session && self.cfg.mode != Mode::SessionOnly
-    }
-
-    fn interval(&self) -> Duration {
-        match (self.alarm, self.pace) {
-            (Some(_), _) => self.cfg.suspect_interval,
-            (None, Pace::Normal) => self.cfg.interval,
-            (None, Pace::Idle) => self.cfg.idle_interval,
-        }
-    }
-
-    fn miss_after(&self) -> Duration {
-        self.rtt.mean().map_or(self.cfg.min_miss, |rtt| (rtt * 2).max(self.cfg.min_miss))
-    }
-
-    fn is_alive(&self) -> bool {
-        matches!(self.base, Base::Up | Base::Held(_))
-    }
-
-    /// When the oldest probe since the last proof is overdue.
-    fn miss_at(&self) -> Option<Time> {
-        if !self.is_alive() || self.alarm.is_some() {
-            return None;
-        }
-        self.window.unanswered(0).map(|sent| sent + self.miss_after())
-    }
-
-    /// When a suspect is down, as far as the probes sent so far go.
-    fn verdict_at(&self) -> Option<Time> {
-        let alarm = self.alarm?;
-        let oldest = self.window.unanswered(0)?;
-        let last_needed = self.window.unanswered(alarm.needed - 1)?;
-        let proof = self.last_proof.unwrap_or(self.alive_since);
-        // At the idle pace nothing is sent for long: that is not the path's silence.
-        let silent_from = proof.max(self.blind_until).max(oldest.before(self.cfg.interval));
-        Some((silent_from + self.cfg.silence).max(last_needed + self.miss_after()))
-    }
-
-    fn hold_over_at(&self) -> Option<Time> {
-        match (self.base, self.alarm) {
-            (Base::Held(until), None) => Some(until),
-            _ => None,
-        }
-    }
-
-    /// Probes soon, but no faster than a suspect.
-    fn hurry(&mut self, now: Time) {
-        let earliest = self.last_probe.map_or(now, |last| now.max(last + self.cfg.suspect_interval));
-        self.next_probe = self.next_probe.min(earliest);
-    }
-
-    /// Both directions work.
-    fn prove(&mut self, proof: Proof, now: Time) {
-        self.last_proof = self.last_proof.max(Some(now));
-        // What a hint is about came after probes that were already on their way.
-        let disproven = |a: Alarm| a.reason != Reason::Hint || proof.sent >= a.since;
-        let cleared = self.alarm.is_some_and(disproven);
-        if cleared {
-            self.alarm = None;
-            if self.base == Base::Up {
-                self.show(Reason::Answered, now);
-            }
-        }
-        if cleared || !self.is_alive() {
-            self.next_probe = self.last_probe.map_or(now, |last| last + self.interval());
-        }
-        match self.base {
-            Base::Unknown => {
-                self.alive_since = now;
-                self.become_base(Base::Up, Reason::Answered, now);
-            }
-            Base::Down => {
-                self.alive_since = now;
-                self.become_base(Base::Held(now + self.next_hold), Reason::HoldDown, now);
-            }
-            Base::Up | Base::Held(_) => {}
-        }
-    }
-
-    /// Suspects the path and probes it at once.
-    fn raise(&mut self, reason: Reason, now: Time) {
-        if let Some(alarm) = &mut self.alarm {
-            if reason == Reason::Hint {
-                alarm.reason = reason;
-            }
-            return;
-        }
-        let loss = self.window.unproven(self.alive_since, now, self.miss_after()).unwrap_or(0.0);
-        self.alarm = Some(Alarm { since: now, reason, needed: self.cfg.unanswered_for(loss).max(1) });
-        self.next_probe = self.next_probe.min(now);
-        if self.base == Base::Up {
-            self.show(reason, now);
-        }
-    }
-
-    fn fall(&mut self, reason: Reason, now: Time) {
-        let up_since = (self.base == Base::Up).then_some(self.alive_since);
-        self.next_hold = self.hold.fail(&self.cfg, up_since, now);
-        self.window.forgive();
-        self.become_base(Base::Down, reason, now);
-    }
-
-    fn become_base(&mut self, base: Base, reason: Reason, now: Time) {
-        self.base = base;
-        self.alarm = None;
-        self.show(reason, now);
-    }
-
-    fn show(&mut self, reason: Reason, now: Time) {
-        let to = match (self.base, self.alarm) {
-            (Base::Unknown, _) => State::Unknown,
-            (Base::Up, None) => State::Up,
-            (Base::Up, Some(_)) => State::Suspect,
-            (Base::Held(_), _) => State::Held,
-            (Base::Down, _) => State::Down,
-        };
-        self.reason = reason;
-        if to != self.shown {
-            let from = std::mem::replace(&mut self.shown, to);
-            self.shown_since = now;
-            self.emit(Event::State { from, to, reason, at: now, last_proof: self.last_proof });
-        }
-    }
-
-    fn emit(&mut self, event: Event) {
-        if self.events.len() == MAX_EVENTS {
-            self.events.pop_front();
-        }
-        self.events.push_back(event);
     }
 }

@@ -1,0 +1,259 @@
+//! The set of a lane's paths: its configuration and what can be asked of it. `drive` is what it is told and wants done,
+//! `follow` what follows from that.
+
+mod drive;
+mod follow;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hawser_liveness::{ClusterState, Config, State, Time};
+use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, RemoteCluster};
+
+use crate::forwarding::{Forwarding, PathIndex};
+use crate::paths::event::PathEvent;
+use crate::paths::report::{self, ClusterRow, PathRow};
+use crate::paths::slot::{PathInfo, Slot};
+use crate::paths::timers::Timers;
+use crate::prefixes::{ClusterIndex, ClusterPrefixes, Skipped};
+use crate::selector::{PathState, Selector};
+
+/// How a lane's set is made; fixed for its life.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PathConfig {
+    /// This lane.
+    pub lane: u8,
+    /// Numbers of liveness; the mode is set per path.
+    pub liveness: Config,
+}
+
+#[derive(Debug, Clone)]
+struct Cluster {
+    id: ClusterId,
+    generation: u64,
+    paths: Vec<PathIndex>,
+    state: ClusterState,
+    since: Time,
+    last_traffic: Time,
+    idle: bool,
+    /// When flows last left a dead path, and how long that took.
+    last_failover: Option<(Time, Duration)>,
+}
+
+/// All paths of one lane.
+///
+/// In the lane's loop: arrivals first (`handle_*`), then [`Self::handle_timeout`], then [`Self::poll_probe`] and
+/// [`Self::poll_event`] until they return nothing, then packets by [`Self::forwarding`]; sleep until
+/// [`Self::poll_timeout`] at most.
+#[derive(Debug, Clone)]
+pub struct PathSet {
+    cfg: PathConfig,
+    draining: bool,
+    healthy: bool,
+    clusters: Vec<Cluster>,
+    /// In the order of the configuration.
+    slots: Vec<Slot>,
+    selector: Selector,
+    /// A path's state changed since the selector was told.
+    stale: bool,
+    timers: Timers,
+    probing: VecDeque<PathIndex>,
+    events: VecDeque<PathEvent>,
+}
+
+impl PathSet {
+    /// A set without paths.
+    #[must_use]
+    pub fn new(cfg: PathConfig) -> Self {
+        Self {
+            cfg,
+            draining: false,
+            healthy: true,
+            clusters: Vec::new(),
+            slots: Vec::new(),
+            selector: Selector::default(),
+            stale: false,
+            timers: Timers::default(),
+            probing: VecDeque::new(),
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Makes the set that of these clusters, this cluster's prefixes being `own`. Paths are numbered anew, in order; those
+    /// that stay keep their life. One whose generation, remote lane or its key changed starts a new one. Returns the
+    /// prefixes that had to be left out.
+    pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Vec<Skipped> {
+        let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
+        let mut old = std::mem::take(&mut self.slots);
+        let known = std::mem::take(&mut self.clusters);
+        for (cluster_index, cluster) in (0..ClusterIndex::MAX).zip(clusters) {
+            let first = self.slots.len();
+            for gateway in &cluster.gateways {
+                let Some(info) = self.info(cluster_index, cluster, gateway) else { continue };
+                let twice = self.slots[first..].iter().any(|slot| slot.info.gateway == info.gateway);
+                if twice || self.slots.len() >= usize::from(PathIndex::MAX) - 1 {
+                    continue;
+                }
+                let slot = match old.iter().position(|slot| same_session(&slot.info, &info)) {
+                    Some(place) => Slot { info, armed: None, ..old.swap_remove(place) },
+                    None => Slot::new(info, self.cfg.liveness, now),
+                };
+                self.slots.push(slot.with(gateway));
+            }
+            let paths = (0..PathIndex::MAX).take(self.slots.len()).skip(first).collect();
+            let known = known.iter().find(|c| c.id == cluster.id && c.generation == cluster.generation);
+            let of = known.map_or_else(|| Cluster::new(cluster, now), Clone::clone);
+            self.clusters.push(Cluster { paths, ..of });
+        }
+        self.timers = Timers::default();
+        self.probing.clear();
+        (0..self.slots.len()).for_each(|slot| self.rearm(slot as PathIndex));
+        (0..self.clusters.len()).for_each(|cluster| self.judge(cluster, now));
+        self.select(own, clusters)
+    }
+
+    fn select(&mut self, own: &PrefixSet, clusters: &[RemoteCluster]) -> Vec<Skipped> {
+        let parts: Vec<_> = clusters.iter().map(|c| ClusterPrefixes { id: &c.id, prefixes: &c.prefixes }).collect();
+        let paths: Vec<_> = self.slots.iter().map(Slot::spec).collect();
+        let (selector, skipped) = Selector::new(own, &parts, &paths);
+        self.selector = selector;
+        self.stale = true;
+        skipped
+    }
+
+    /// Who a gateway's path leads to from this lane; nothing where the gateway has no lanes.
+    fn info(&self, cluster_index: ClusterIndex, cluster: &RemoteCluster, gateway: &Gateway) -> Option<PathInfo> {
+        let lanes = u8::try_from(gateway.lanes.len()).unwrap_or(u8::MAX);
+        let remote_lane = if gateway.probes { self.cfg.lane.checked_rem(lanes)? } else { 0 };
+        Some(PathInfo {
+            cluster: cluster.id.clone(),
+            generation: cluster.generation,
+            cluster_index,
+            gateway: gateway.node.clone(),
+            remote_lane,
+            remote_key: gateway.lanes.get(usize::from(remote_lane))?.public_key,
+            probes: gateway.probes,
+            hand_over: !gateway.probes && self.cfg.lane != 0,
+        })
+    }
+
+    fn slot(&self, path: PathIndex) -> Option<&Slot> {
+        self.slots.get(usize::from(path))
+    }
+
+    fn slot_mut(&mut self, path: PathIndex) -> Option<&mut Slot> {
+        self.slots.get_mut(usize::from(path))
+    }
+
+    /// Who a path leads to.
+    #[must_use]
+    pub fn info_of(&self, path: PathIndex) -> Option<&PathInfo> {
+        self.slot(path).map(|slot| &slot.info)
+    }
+
+    /// All paths.
+    pub fn paths(&self) -> impl Iterator<Item = (PathIndex, &PathInfo)> {
+        (0..PathIndex::MAX).zip(self.slots.iter().map(|slot| &slot.info))
+    }
+
+    /// The path to a gateway.
+    #[must_use]
+    pub fn find(&self, cluster: &ClusterId, gateway: &NodeName) -> Option<PathIndex> {
+        self.paths().find(|(_, info)| info.cluster == *cluster && info.gateway == *gateway).map(|(index, _)| index)
+    }
+
+    /// How a path stands.
+    #[must_use]
+    pub fn state(&self, path: PathIndex) -> Option<State> {
+        self.slot(path).map(Slot::state)
+    }
+
+    /// Since when a path stands so.
+    #[must_use]
+    pub fn since(&self, path: PathIndex) -> Option<Time> {
+        self.slot(path).map(Slot::since)
+    }
+
+    /// The row of one path.
+    #[must_use]
+    pub fn path_row(&self, path: PathIndex, now: Time) -> Option<PathRow> {
+        self.slot(path).map(|slot| slot.row(now))
+    }
+
+    /// Whether a cluster has not answered yet, but has been configured for less than `patience`.
+    #[must_use]
+    pub fn is_new(&self, cluster: ClusterIndex, patience: Duration, now: Time) -> bool {
+        let cluster = self.clusters.get(usize::from(cluster));
+        cluster.is_some_and(|c| c.state == ClusterState::Unknown && now.since(c.since) < patience)
+    }
+
+    /// What probes say about this gateway from now on: that it drains, that it can deliver.
+    pub fn set_own(&mut self, draining: bool, healthy: bool) {
+        self.draining = draining;
+        self.healthy = healthy;
+    }
+
+    /// The snapshot to look packets up in, current as of `now`.
+    pub fn forwarding(&mut self, now: Time) -> &Forwarding {
+        if std::mem::take(&mut self.stale) {
+            let states: Vec<PathState> = self.slots.iter().map(|slot| slot.path_state(now)).collect();
+            self.selector.update(&states);
+        }
+        self.selector.forwarding()
+    }
+
+    /// The clusters with their generations and states, as configured.
+    pub fn cluster_states(&self) -> impl Iterator<Item = (&ClusterId, u64, ClusterState)> {
+        self.clusters.iter().map(|c| (&c.id, c.generation, c.state))
+    }
+
+    /// Rows for clusters.
+    #[must_use]
+    pub fn cluster_rows(&self, now: Time) -> Vec<ClusterRow> {
+        self.clusters.iter().map(|cluster| self.cluster_row(cluster, now)).collect()
+    }
+
+    /// Rows for paths.
+    #[must_use]
+    pub fn path_rows(&self, now: Time) -> Vec<PathRow> {
+        self.slots.iter().map(|slot| slot.row(now)).collect()
+    }
+
+    fn cluster_row(&self, cluster: &Cluster, now: Time) -> ClusterRow {
+        let slots: Vec<&Slot> = cluster.paths.iter().filter_map(|&p| self.slot(p)).collect();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let (live, total) = (count(slots.iter().filter(|s| s.state().is_live()).count()), count(slots.len()));
+        let worst = slots.iter().filter(|s| !s.state().is_live()).max_by_key(|s| s.since());
+        ClusterRow {
+            cluster: cluster.id.clone(),
+            generation: cluster.generation,
+            state: cluster.state,
+            since: now.since(cluster.since),
+            reason: report::reason(cluster.state, live, total, worst.map(|s| (&s.info.gateway, s.reason()))),
+            live_paths: live,
+            total_paths: total,
+            last_failover: cluster.last_failover.map(|(at, took)| (now.since(at), took)),
+        }
+    }
+}
+
+impl Cluster {
+    fn new(cluster: &RemoteCluster, now: Time) -> Self {
+        Self {
+            id: cluster.id.clone(),
+            generation: cluster.generation,
+            paths: Vec::new(),
+            state: ClusterState::Unknown,
+            since: now,
+            last_traffic: now,
+            idle: false,
+            last_failover: None,
+        }
+    }
+}
+
+/// Whether two descriptions are of one path with one session.
+fn same_session(a: &PathInfo, b: &PathInfo) -> bool {
+    (&a.cluster, a.generation, &a.gateway, a.remote_lane, a.remote_key, a.probes)
+        == (&b.cluster, b.generation, &b.gateway, b.remote_lane, b.remote_key, b.probes)
+}
