@@ -34,7 +34,7 @@ pub(crate) struct Control {
     pub(crate) client: Client,
     pub(crate) sources: Sources,
     pub(crate) known: watch::Receiver<Option<Known>>,
-    pub(crate) wish: watch::Sender<Option<Wish>>,
+    pub(crate) wish: watch::Sender<Option<Arc<Wish>>>,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) disk: Disk,
     /// The site's secrets.
@@ -111,17 +111,17 @@ impl Control {
         });
         let applied = applied.collect();
         self.wish.send_if_modified(|wish| {
-            let old = wish.clone().unwrap_or_default();
+            let old = wish.as_deref().cloned().unwrap_or_default();
             // No shard from this pass means: leave what is there.
             let shard = match &plan.shard {
-                Some(new) if old.shard.as_deref() == Some(new) => old.shard.clone(),
+                Some(new) if old.shard.as_deref() == Some(new) => old.shard,
                 Some(new) => Some(Arc::new(new.clone())),
-                None => old.shard.clone(),
+                None => old.shard,
             };
             let new = Wish { shard, interest: plan.interest.clone(), applied };
-            let changed = wish.as_ref() != Some(&new);
+            let changed = wish.as_deref() != Some(&new);
             if changed {
-                *wish = Some(new);
+                *wish = Some(Arc::new(new));
             }
             changed
         });
@@ -158,10 +158,8 @@ impl Told {
         self.once = None;
         if self.standing.as_ref() != Some(&plan.standing) {
             match &plan.standing {
-                Standing::Member => tracing::info!("member"),
-                Standing::NotJoined => {
-                    tracing::info!("not joined: everything that came from the cluster set is removed")
-                }
+                Standing::Member => tracing::info!("member of the cluster set"),
+                Standing::NotJoined => tracing::info!("not joined: what came from a cluster set is removed"),
                 Standing::Out { reason, message } => tracing::warn!(reason, message, "no member any more"),
                 Standing::Renamed { message } => tracing::error!(message, "halted"),
             }

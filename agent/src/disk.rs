@@ -93,8 +93,8 @@ impl Disk {
     }
 
     /// Keeps a view; nothing leaves the file as it is.
-    pub(crate) fn save_view(&self, bytes: Vec<u8>) -> io::Result<()> {
-        if bytes.is_empty() { Ok(()) } else { replace(&self.dir.join("view"), &bytes) }
+    pub(crate) fn save_view(&self, bytes: &[u8]) -> io::Result<()> {
+        if bytes.is_empty() { Ok(()) } else { replace(&self.dir.join("view"), bytes) }
     }
 
     /// When exports were first seen.
@@ -187,3 +187,6 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
         text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     digits.len().is_multiple_of(2).then(|| digits.chunks_exact(2).map(|p| p[0] << 4 | p[1]).collect())
 }
+
+#[cfg(test)]
+mod tests;

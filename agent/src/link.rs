@@ -29,7 +29,7 @@ const STEP_BACK: Duration = Duration::from_secs(5);
 /// What the link works with.
 pub(crate) struct Task {
     pub(crate) identities: watch::Receiver<Option<MemberIdentity>>,
-    pub(crate) wish: watch::Receiver<Option<Wish>>,
+    pub(crate) wish: watch::Receiver<Option<Arc<Wish>>>,
     pub(crate) known: watch::Sender<Option<Known>>,
     pub(crate) leadership: Arc<dyn Leadership>,
     pub(crate) disk: Disk,
@@ -208,7 +208,7 @@ impl Task {
     /// Keeps the view.
     pub(crate) async fn save(&self, state: &State) {
         let (disk, bytes) = (self.disk.clone(), Disk::encode_view(&state.identity, &state.reader));
-        let saved = tokio::task::spawn_blocking(move || bytes.and_then(|bytes| disk.save_view(bytes))).await;
+        let saved = tokio::task::spawn_blocking(move || bytes.and_then(|bytes| disk.save_view(&bytes))).await;
         if let Ok(Err(error)) = saved {
             tracing::warn!(%error, "the view can't be kept on disk: a restart without the broker would not have it");
         }

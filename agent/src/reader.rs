@@ -214,3 +214,6 @@ fn add(shard: &mut RemoteShard, record: &hawser_proto::Record) {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

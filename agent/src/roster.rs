@@ -88,3 +88,6 @@ impl Keeper {
         Outcome::Taken
     }
 }
+
+#[cfg(test)]
+mod tests;

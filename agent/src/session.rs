@@ -79,7 +79,7 @@ impl End {
         match refusal::of_status(status) {
             Some(refusal) => Self::Refused(convert::refusal(refusal).to_string()),
             None if refused => Self::Refused(status.message().to_owned()),
-            None => Self::Lost(format!("{}: {}", status.code(), status.message())),
+            None => Self::Lost(format!("the connection broke: {}", status.message())),
         }
     }
 }
@@ -150,7 +150,7 @@ impl<'a> Session<'a> {
     }
 
     /// Runs until the stream ends.
-    pub(crate) async fn run(&mut self, mut wish: watch::Receiver<Option<Wish>>) -> End {
+    pub(crate) async fn run(&mut self, mut wish: watch::Receiver<Option<Arc<Wish>>>) -> End {
         let mut tick = tokio::time::interval(TICK);
         let end = loop {
             let mark = wish.borrow_and_update().clone().unwrap_or_default();
@@ -197,7 +197,7 @@ impl<'a> Session<'a> {
         {
             self.shard = Some(Arc::clone(shard));
             self.task.metrics.shard_records.set(i64::try_from(shard.records.len()).unwrap_or(i64::MAX));
-            self.state.uplink.set_desired(Arc::clone(shard));
+            self.state.uplink.set_desired(shard);
         }
         if wish.interest != self.interest.1 {
             let generation = self.interest.0 + 1;

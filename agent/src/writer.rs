@@ -87,7 +87,7 @@ impl Writer {
         self.metrics.writes.get_or_create(&WriteLabels { kind, result: label }).inc();
         match result {
             Ok(()) | Err(Error::NotFound { .. }) => {
-                tracing::debug!(kind, namespace = name.0, name = name.1, label, "written")
+                tracing::debug!(kind, namespace = name.0, name = name.1, label, "written");
             }
             Err(error) => {
                 let text = causes(&error);

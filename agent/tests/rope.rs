@@ -1,4 +1,5 @@
 //! Two and more clusters over a real broker: exports, conflicts, restarts, losses, revocation, leaving.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod world;
 
@@ -159,6 +160,14 @@ async fn a_revoked_cluster_is_dropped_at_once_and_stays_out() {
     north.export("api", 80, &["10.3.0.5"]).await;
     both_see([&west, &east], "web", &[("west", &["10.1.0.5"])]).await;
     both_see([&north, &east], "api", &[("north", &["10.3.0.5"])]).await;
+    // A backup of the roster, from before.
+    broker.stop().await;
+    let (roster, backup) = (broker.path().join("roster.redb"), broker.path().join("backup"));
+    std::fs::copy(&roster, &backup).unwrap();
+    broker.resume().await;
+    for cluster in [&west, &east, &north] {
+        until("back", || cluster.standing("BrokerReachable"), |s| s.as_deref() == Some("True/Connected")).await;
+    }
     let request = v1::RevokeClusterRequest { cluster_id: "west".into() };
     let mut progress = broker.admin().await.revoke_cluster(request).await.unwrap().into_inner();
     gone(&east, "web").await;
@@ -174,13 +183,21 @@ async fn a_revoked_cluster_is_dropped_at_once_and_stays_out() {
         }
     }
     until("west knows", || west.standing("BrokerReachable"), |s| s.as_deref() == Some("False/Refused")).await;
-    // The broker's disk falls back to before; a restarted agent still knows better.
+    // A restarted agent knows it without the broker.
     broker.stop().await;
     east.stop().await;
     east.start().await;
     until("restarted", || east.standing("BrokerReachable"), |s| s.as_deref() == Some("False/ConnectionFailed")).await;
     assert!(!east.remotes().await.contains_key("west"));
     assert!(east.import("web").await.is_none());
+    // The broker is restored from before the revocation, and learns of it from its members.
+    std::fs::copy(&backup, &roster).unwrap();
+    broker.resume().await;
+    until("back", || east.standing("BrokerReachable"), |s| s.as_deref() == Some("True/Connected")).await;
+    both_see([&north, &east], "api", &[("north", &["10.3.0.5"])]).await;
+    let clusters = broker.admin().await.list_clusters(v1::ListClustersRequest {}).await.unwrap().into_inner().clusters;
+    assert!(clusters.iter().all(|c| c.cluster_id != "west" || c.revoked), "{clusters:?}");
+    assert!(!east.remotes().await.contains_key("west"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -88,10 +88,7 @@ pub(crate) fn service_name(meta: &hawser_api::core::ObjectMeta) -> Option<Servic
     ServiceName::new(meta.namespace.as_deref()?, meta.name.as_deref()?).ok()
 }
 
-fn by_name<'a, K>(
-    objects: &'a [Arc<K>],
-    meta: fn(&K) -> &hawser_api::core::ObjectMeta,
-) -> BTreeMap<(&'a str, &'a str), &'a K> {
+fn by_name<K>(objects: &[Arc<K>], meta: fn(&K) -> &hawser_api::core::ObjectMeta) -> BTreeMap<(&str, &str), &K> {
     objects.iter().filter_map(|o| Some(((meta(o).namespace.as_deref()?, meta(o).name.as_deref()?), &**o))).collect()
 }
 

@@ -100,9 +100,9 @@ impl Uplink {
     }
 
     /// The shard as it should be, derived from a whole local view.
-    pub fn set_desired(&mut self, shard: Arc<Shard>) {
+    pub fn set_desired(&mut self, shard: &Arc<Shard>) {
         self.known = true;
-        let old = std::mem::replace(&mut self.desired, Arc::clone(&shard));
+        let old = std::mem::replace(&mut self.desired, Arc::clone(shard));
         for (id, record) in &shard.records {
             if old.records.get(id) != Some(record) {
                 self.dirty.insert(id.clone());
@@ -173,6 +173,7 @@ impl Uplink {
                 let newest = self.desired.records.get(&id) == record.as_ref();
                 match &refusal {
                     None => {
+                        self.refused.remove(&id);
                         if record.is_some() {
                             self.durable.insert(id.clone());
                         } else {
@@ -265,3 +266,6 @@ impl Uplink {
         self.sequence
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
 //! What other clusters' records become here.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! A cluster `west` with two peers, and an API server of the simplest kind: what a plan writes is what the next one reads.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by test binaries that each use a part")]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
