@@ -7,7 +7,7 @@
 //! - [`config`]: what a tunnel is told.
 //! - [`status`]: what it tells.
 //! - [`keys`]: lane keys on disk.
-//! - `lane`: the threads that move packets; `session`, `udp`, `tun`: what they move them with.
+//! - `lane`: the threads that move packets; `session`, `udp`, `tun`, `raw`: what they move them with.
 //! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found.
 //! - `shared`, `snapshot`: what lanes and control have in common.
 
@@ -16,6 +16,7 @@ mod control;
 pub mod keys;
 mod lane;
 mod netlink;
+mod raw;
 mod session;
 mod shared;
 mod snapshot;
@@ -40,6 +41,7 @@ pub use status::{ClusterStatus, LaneInfo, PathStatus, Report, Traffic};
 use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
 use crate::lane::{Lane, Parts};
 use crate::netlink::Device;
+use crate::raw::RawSender;
 use crate::session::Identity;
 use crate::shared::{Door, Shared};
 use crate::snapshot::Snapshot;
@@ -140,14 +142,20 @@ impl Tunnel {
         let control = Control { shared: Arc::clone(&shared), device, states: sender };
         let mut tunnel =
             Self { shared, lanes: Vec::new(), threads: Vec::new(), control: tokio::spawn(control.run()), states };
-        for (index, (((key, sockets), tun), ring)) in keys.into_iter().zip(sockets).zip(queues).zip(rings).enumerate() {
+        let raw = (0..config.lanes).map(|_| RawSender::open()).collect::<Result<Vec<_>, _>>();
+        let raw = raw.map_err(system("opening raw sockets"))?;
+        for (index, ((((key, sockets), tun), ring), raw)) in
+            keys.into_iter().zip(sockets).zip(queues).zip(rings).zip(raw).enumerate()
+        {
             let port = config.port + index as u16;
             tunnel.lanes.push(LaneInfo { key: key.public, created: key.created, port });
             let public = key.public;
             let identity = Identity::new(key.secret);
             let seed = u64::from_le_bytes(seed).wrapping_add(index as u64);
-            let lane =
-                Lane::new(Parts { index, key: public, identity, tun, sockets, ring, seed }, Arc::clone(&tunnel.shared));
+            let lane = Lane::new(
+                Parts { index, key: public, identity, tun, sockets, raw, ring, seed },
+                Arc::clone(&tunnel.shared),
+            );
             let thread = std::thread::Builder::new()
                 .name(format!("lane-{index}"))
                 .spawn(move || lane.run())

@@ -1,5 +1,5 @@
 //! Tunnels between network namespaces: what passes, in which families, with which numbers of lanes.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 mod common;
 

@@ -31,6 +31,7 @@ use self::batch::Batch;
 use self::buffers::{TunSegments, TunWrites};
 use self::peers::Peers;
 use self::timers::Timers;
+use crate::raw::RawSender;
 use crate::session::{Identity, Session as _};
 use crate::shared::{Handover, Shared};
 use crate::snapshot::Snapshot;
@@ -48,6 +49,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) tun: SyncDevice,
     pub(crate) sockets: Vec<LaneSocket>,
+    pub(crate) raw: RawSender,
     pub(crate) ring: Receiver<Handover>,
     /// Random, so that echoes of an earlier run's probes are not taken for this one's.
     pub(crate) seed: u64,
@@ -62,6 +64,7 @@ pub(crate) struct Lane {
     probe_address: Ipv6Addr,
     tun: SyncDevice,
     sockets: Vec<LaneSocket>,
+    raw: RawSender,
     ring: Receiver<Handover>,
     paths: PathSet,
     policy: Policy,
@@ -109,6 +112,7 @@ impl Lane {
             identity: parts.identity,
             tun: parts.tun,
             sockets: parts.sockets,
+            raw: parts.raw,
             ring: parts.ring,
             shared,
         };

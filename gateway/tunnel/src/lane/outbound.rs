@@ -115,8 +115,7 @@ impl Lane {
         let addresses = &self.peers.snapshot.peers.addresses;
         let Some(&from) = addresses.iter().find(|a| a.is_ipv4() == packet.src().is_ipv4()) else { return };
         if self.limiter.allow(packet.src(), now) && icmp::reply(&packet, trouble, from, &mut self.reply) {
-            self.writes.room(self.reply.len())[..self.reply.len()].copy_from_slice(&self.reply);
-            self.write_packet(self.reply.len());
+            self.raw.send(&self.reply, packet.src());
         }
     }
 

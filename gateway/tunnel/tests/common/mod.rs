@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use hawser_datapath::checksum::Sum;
 use hawser_liveness::ClusterState;
-use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TUN_DEVICE};
+use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE};
 use hawser_model::{ClusterId, Gateway, Lane, NodeName, PrefixSet};
 use hawser_testbed::{Netns, Switch, wait_for};
 use hawser_tunnel::{Config, PeerCluster, PeerGateway, Peers, Tunnel};
@@ -257,8 +257,12 @@ pub enum Pinged {
 
 /// Asks for an echo from `from`'s inner address, again and again until something comes back.
 pub fn ping(from: &Host, to: IpAddr, len: usize) -> Pinged {
-    let source = from.inner(if to.is_ipv4() { Outer::V4 } else { Outer::V6 });
-    from.ns.run(move || {
+    ping_from(&from.ns, from.inner(if to.is_ipv4() { Outer::V4 } else { Outer::V6 }), to, len)
+}
+
+/// The same from any address on any host.
+pub fn ping_from(ns: &Netns, source: IpAddr, to: IpAddr, len: usize) -> Pinged {
+    ns.run(move || {
         let socket = raw_socket(to, source);
         let (request, reply) = if to.is_ipv4() { (8, 0) } else { (128, 129) };
         let mut seen = Vec::new();
@@ -270,13 +274,7 @@ pub fn ping(from: &Host, to: IpAddr, len: usize) -> Pinged {
                 let sum = Sum::default().bytes(&message).finish();
                 message[2..4].copy_from_slice(&sum.to_be_bytes());
             }
-            match socket.send_to(&message, &SocketAddr::new(to, 0).into()) {
-                Ok(_) => {}
-                // The kernel knows of the error already, by an earlier answer.
-                Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) && to.is_ipv4() => return Ok(Pinged::Error(3, 4)),
-                Err(e) if e.raw_os_error() == Some(libc::EMSGSIZE) => return Ok(Pinged::Error(2, 0)),
-                Err(e) => return Err(e.into()),
-            }
+            socket.send_to(&message, &SocketAddr::new(to, 0).into())?;
             let mut buffer = [0u8; 65_535];
             let n = (&socket).read(&mut buffer)?;
             let icmp = &buffer[if to.is_ipv4() { 20 } else { 0 }..n];
@@ -290,6 +288,33 @@ pub fn ping(from: &Host, to: IpAddr, len: usize) -> Pinged {
         })
         .unwrap()
     })
+}
+
+/// A pod behind `host`, on a link of its own: its namespace and its addresses.
+pub fn pod(host: &Host) -> (Switch, Netns, [IpAddr; 2]) {
+    let n = host.number;
+    let switch = Switch::new("pods").unwrap();
+    let pod = Netns::new("pod", None).unwrap();
+    switch.plug(&host.ns, "pods0", 1500).unwrap();
+    switch.plug(&pod, "eth0", 1500).unwrap();
+    for line in [
+        format!("addr add 10.{n}.5.1/24 dev pods0"),
+        format!("addr add fd0{n}:5::1/64 dev pods0 nodad"),
+        format!("rule add prio 4855 iif pods0 lookup {TABLE_TRANSIT}"),
+        format!("-6 rule add prio 4855 iif pods0 lookup {TABLE_TRANSIT}"),
+    ] {
+        host.ns.ip(&line).unwrap();
+    }
+    for line in [
+        format!("addr add 10.{n}.5.2/24 dev eth0"),
+        format!("addr add fd0{n}:5::2/64 dev eth0 nodad"),
+        format!("route add default via 10.{n}.5.1"),
+        format!("-6 route add default via fd0{n}:5::1"),
+    ] {
+        pod.ip(&line).unwrap();
+    }
+    let addresses = [format!("10.{n}.5.2").parse().unwrap(), format!("fd0{n}:5::2").parse().unwrap()];
+    (switch, pod, addresses)
 }
 
 fn raw_socket(to: IpAddr, source: IpAddr) -> Socket {
