@@ -101,6 +101,8 @@ async fn stopped_by(
     part: impl Future<Output = anyhow::Result<()>>,
 ) -> anyhow::Result<()> {
     tokio::select! {
+        // First, as the other parts' ends are no failures then.
+        biased;
         () = token.cancelled() => Ok(()),
         ended = part => ended,
     }

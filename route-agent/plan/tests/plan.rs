@@ -1,5 +1,7 @@
 //! The plan as a whole: one cluster's kernel state as a snapshot, and what must hold for any cluster.
 
+#![allow(clippy::unwrap_used, reason = "test code outside test functions")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use hawser_model::export::{EndpointPort, Protocol, ServicePort};
@@ -127,7 +129,8 @@ fn one_node_of_a_site() {
 #[test]
 fn the_best_gateways_that_there_are_carry_traffic() {
     use ClusterReach::{Dark, Held, Live, Unknown};
-    let cases: [(&str, [(Path, bool, ClusterReach); 2], &[u8]); 12] = [
+    type Two = [(Path, bool, ClusterReach); 2];
+    let cases: [(&str, Two, &[u8]); 12] = [
         ("both live", [(Path::Usable, false, Live), (Path::Usable, false, Live)], &[1, 2]),
         ("one silent", [(Path::Down, false, Live), (Path::Usable, false, Live)], &[2]),
         ("one in hold-down", [(Path::Held, false, Live), (Path::Usable, false, Live)], &[2]),
@@ -256,7 +259,7 @@ proptest! {
         for remote in &input.remotes {
             for prefix in remote.prefixes.iter().filter(|p| input.host.ipv6 || p.addr().is_ipv4()) {
                 for table in [4857, 4858] {
-                    let last = desired.routes.iter().filter(|(k, _)| k.prefix == *prefix && k.table == table).next_back();
+                    let last = desired.routes.iter().rfind(|(k, _)| k.prefix == *prefix && k.table == table);
                     prop_assert_eq!(&last.unwrap().1.kind, &RouteKind::Unreachable);
                 }
             }

@@ -1,5 +1,7 @@
 //! Slot tables: even, steady, the same everywhere.
 
+#![allow(clippy::unwrap_used, reason = "test code outside test functions")]
+
 use hawser_route_plan::slots::{MAX_SLOTS, MIN_SLOTS, count, fill};
 use proptest::prelude::*;
 
