@@ -1,0 +1,320 @@
+//! From inputs to what the tunnel and the local API get. Pure. Bad input is left out and named, the rest goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hawser_api::hawser::{GatewayNodeSpec, LaneSpec, RemoteClusterSpec, RemoteGateway, RosterMember};
+use hawser_model::{Candidate, ClusterId, Gateway, IpFamily, Lane, NodeName, PrefixSet, PublicKey};
+use hawser_tunnel::{LANES_MAX, LaneInfo, PeerCluster, PeerGateway, Peers};
+use ipnet::IpNet;
+
+use crate::memory::Roster;
+use crate::view::Inputs;
+
+/// Something in the inputs that was left out.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Problem {
+    /// e.g. `RemoteCluster east`.
+    pub(crate) object: String,
+    pub(crate) field: String,
+    pub(crate) rule: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.object, self.field, self.rule)
+    }
+}
+
+/// What follows from the inputs.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) peers: Peers,
+    pub(crate) spec: GatewayNodeSpec,
+    pub(crate) draining: bool,
+    pub(crate) nodes: Vec<NodeName>,
+    /// Names among the candidates.
+    pub(crate) names: BTreeSet<String>,
+    pub(crate) problems: BTreeSet<Problem>,
+}
+
+struct Problems(BTreeSet<Problem>);
+
+impl Problems {
+    fn add(&mut self, object: &str, field: impl Into<String>, rule: impl fmt::Display) {
+        self.0.insert(Problem { object: object.to_owned(), field: field.into(), rule: rule.to_string() });
+    }
+
+    /// Keeps what parses.
+    fn parsed<T>(
+        &mut self,
+        object: &str,
+        field: &str,
+        items: &[String],
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        let mut kept = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
+            match parse(item) {
+                Ok(value) => kept.push(value),
+                Err(rule) => self.add(object, format!("{field}[{index}] {item:?}"), rule),
+            }
+        }
+        kept
+    }
+}
+
+/// Works out what `node` does in its cluster; `None` when the membership itself makes no sense.
+pub(crate) fn plan(
+    inputs: &Inputs,
+    roster: &Roster,
+    node: &NodeName,
+    lanes: &[LaneInfo],
+    answers: &BTreeMap<String, Vec<IpAddr>>,
+) -> Result<Plan, Problem> {
+    let mut problems = Problems(BTreeSet::new());
+    let cluster = ClusterId::new(&inputs.cluster_id).map_err(|e| Problem {
+        object: "Membership default".to_owned(),
+        field: "spec.clusterId".to_owned(),
+        rule: e.to_string(),
+    })?;
+    let prefixes = PrefixSet::new(problems.parsed("Membership default", "spec.prefixes", &inputs.prefixes, cidr));
+    let me = inputs.nodes.iter().find(|n| n.name == node.as_str());
+    let object = format!("Node {node}");
+    if me.is_none() {
+        problems.add(
+            &object,
+            "metadata.name",
+            "this host has no Node object: write one with its addresses and podCIDRs",
+        );
+    }
+    let pod_cidrs = me.map_or_else(Vec::new, |n| problems.parsed(&object, "spec.podCIDRs", &n.pod_cidrs, cidr));
+    let mut names = BTreeSet::new();
+    let mut clusters: Vec<PeerCluster> = Vec::new();
+    for remote in &inputs.remotes {
+        if !is_member(remote, roster) || remote.cluster_id == inputs.cluster_id {
+            continue;
+        }
+        match peer_cluster(remote, answers, &mut names, &mut problems) {
+            Ok(peer) if clusters.iter().any(|c| c.id == peer.id) => {
+                problems.add(&format!("RemoteCluster {}", peer.id), "spec.clusterId", "another object has the same id");
+            }
+            Ok(peer) => clusters.push(peer),
+            Err(problem) => {
+                problems.0.insert(problem);
+            }
+        }
+    }
+    let addresses = [IpFamily::V4, IpFamily::V6].into_iter().filter_map(|f| first_address(&pod_cidrs, f)).collect();
+    let preferred = pod_cidrs.iter().filter(|c| prefixes.contains_net(c)).map(IpNet::to_string).collect();
+    let spec = GatewayNodeSpec {
+        node: node.to_string(),
+        lanes: lanes.iter().map(lane_spec).collect(),
+        candidates: me.map_or_else(Vec::new, |n| n.candidates.clone()),
+        preferred_prefixes: preferred,
+    };
+    Ok(Plan {
+        peers: Peers { cluster, prefixes, addresses, clusters },
+        spec,
+        draining: inputs.drained_nodes.iter().any(|n| n == node.as_str()),
+        nodes: inputs.nodes.iter().filter_map(|n| NodeName::new(&n.name).ok()).collect(),
+        names,
+        problems: problems.0,
+    })
+}
+
+fn is_member(remote: &RemoteClusterSpec, roster: &Roster) -> bool {
+    let found = RosterMember { cluster_id: remote.cluster_id.clone(), generation: remote.generation };
+    roster.members.contains(&found)
+}
+
+/// The first address of the first CIDR of a family is the node's own.
+fn first_address(cidrs: &[IpNet], family: IpFamily) -> Option<IpAddr> {
+    cidrs.iter().find(|c| IpFamily::of_net(c) == family).and_then(hawser_model::prefix::host_address)
+}
+
+fn lane_spec(lane: &LaneInfo) -> LaneSpec {
+    LaneSpec { public_key: STANDARD.encode(lane.key.0), port: lane.port, next_public_key: None }
+}
+
+fn cidr(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>()
+        .map(|n| n.trunc())
+        .map_err(|_| "it must be a CIDR such as 10.1.0.0/16 or fd01::/48".to_owned())
+}
+
+fn peer_cluster(
+    remote: &RemoteClusterSpec,
+    answers: &BTreeMap<String, Vec<IpAddr>>,
+    names: &mut BTreeSet<String>,
+    problems: &mut Problems,
+) -> Result<PeerCluster, Problem> {
+    let object = format!("RemoteCluster {}", remote.cluster_id);
+    let wrong = |field: &str, rule: String| Problem { object: object.clone(), field: field.to_owned(), rule };
+    let id = ClusterId::new(&remote.cluster_id).map_err(|e| wrong("spec.clusterId", e.to_string()))?;
+    let generation =
+        u64::try_from(remote.generation).map_err(|_| wrong("spec.generation", "it must not be negative".to_owned()))?;
+    let prefixes = PrefixSet::new(problems.parsed(&object, "spec.prefixes", &remote.prefixes, cidr));
+    let mut gateways: Vec<PeerGateway> = Vec::new();
+    for (index, gateway) in remote.gateways.iter().enumerate() {
+        match peer_gateway(gateway, answers, names) {
+            Ok(peer) if gateways.iter().any(|g| g.gateway.node == peer.gateway.node) => {
+                problems.add(&object, format!("spec.gateways[{index}].node"), "another gateway has the same node");
+            }
+            Ok(peer) => gateways.push(peer),
+            Err((field, rule)) => problems.add(&object, format!("spec.gateways[{index}].{field}"), rule),
+        }
+    }
+    Ok(PeerCluster { id, generation, prefixes, gateways })
+}
+
+fn peer_gateway(
+    gateway: &RemoteGateway,
+    answers: &BTreeMap<String, Vec<IpAddr>>,
+    names: &mut BTreeSet<String>,
+) -> Result<PeerGateway, (String, String)> {
+    let node = NodeName::new(&gateway.node).map_err(|e| ("node".to_owned(), e.to_string()))?;
+    if gateway.lanes.is_empty() || gateway.lanes.len() > LANES_MAX {
+        return Err(("lanes".to_owned(), format!("there must be 1 to {LANES_MAX}")));
+    }
+    let mut lanes = Vec::with_capacity(gateway.lanes.len());
+    for (index, lane) in gateway.lanes.iter().enumerate() {
+        let at = |field: &str| format!("lanes[{index}].{field}");
+        if lane.port == 0 {
+            return Err((at("port"), "it must not be 0".to_owned()));
+        }
+        let next = lane.next_public_key.as_deref().map(key).transpose().map_err(|r| (at("nextPublicKey"), r))?;
+        let public_key = key(&lane.public_key).map_err(|rule| (at("publicKey"), rule))?;
+        lanes.push(Lane { public_key, port: lane.port, next_public_key: next });
+    }
+    let (mut candidates, mut addresses) = (Vec::new(), Vec::new());
+    for text in &gateway.candidates {
+        match text.parse::<IpAddr>() {
+            Ok(address) => {
+                addresses.push(address);
+                candidates.push(Candidate::Address(address));
+            }
+            Err(_) => {
+                addresses.extend(answers.get(text).into_iter().flatten());
+                names.insert(text.clone());
+                candidates.push(Candidate::Name(text.clone()));
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    addresses.retain(|a| seen.insert(*a));
+    let preferred = gateway.preferred_prefixes.iter().filter_map(|p| p.parse().ok()).collect();
+    let gateway = Gateway { node, lanes, candidates, preferred, probes: gateway.probes };
+    Ok(PeerGateway { gateway, addresses })
+}
+
+fn key(text: &str) -> Result<PublicKey, String> {
+    let bytes = STANDARD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
+    bytes.map(PublicKey).ok_or_else(|| "it must be an X25519 public key, 32 bytes in base64".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::NodeFacts;
+
+    fn gateway(node: &str, candidates: &[&str]) -> RemoteGateway {
+        RemoteGateway {
+            node: node.to_owned(),
+            lanes: vec![LaneSpec { public_key: STANDARD.encode([9; 32]), port: 51820, next_public_key: None }],
+            candidates: candidates.iter().map(|&c| c.to_owned()).collect(),
+            preferred_prefixes: Vec::new(),
+            probes: true,
+        }
+    }
+
+    fn remote(id: &str, generation: i64, gateways: Vec<RemoteGateway>) -> RemoteClusterSpec {
+        RemoteClusterSpec {
+            cluster_id: id.to_owned(),
+            generation,
+            roster_revision: 1,
+            prefixes: vec!["10.2.0.0/16".to_owned(), "nonsense".to_owned()],
+            gateways,
+        }
+    }
+
+    fn inputs(remotes: Vec<RemoteClusterSpec>) -> Inputs {
+        Inputs {
+            cluster_id: "west".to_owned(),
+            prefixes: vec!["10.1.0.0/16".to_owned(), "fd01::/48".to_owned()],
+            drained_nodes: vec!["w1".to_owned()],
+            nodes: vec![NodeFacts {
+                name: "w1".to_owned(),
+                pod_cidrs: vec!["10.1.1.0/24".to_owned(), "fd01:0:0:1::/64".to_owned()],
+                candidates: vec!["192.0.2.1".to_owned()],
+            }],
+            remotes,
+        }
+    }
+
+    fn run(inputs: &Inputs, roster: &Roster) -> Plan {
+        let answers = BTreeMap::from([("gw.example.org".to_owned(), vec!["192.0.2.7".parse().unwrap()])]);
+        plan(inputs, roster, &NodeName::new("w1").unwrap(), &[], &answers).unwrap()
+    }
+
+    fn roster(members: &[(&str, i64)]) -> Roster {
+        let member = |&(id, generation): &(&str, i64)| RosterMember { cluster_id: id.to_owned(), generation };
+        Roster { revision: 1, members: members.iter().map(member).collect() }
+    }
+
+    #[test]
+    fn only_members_of_the_roster_become_peers() {
+        let remotes = vec![remote("east", 1, vec![]), remote("north", 2, vec![]), remote("west", 1, vec![])];
+        let members = roster(&[("east", 1), ("north", 3), ("west", 1)]);
+        let plan = run(&inputs(remotes), &members);
+        let ids: Vec<_> = plan.peers.clusters.iter().map(|c| c.id.as_str()).collect();
+        assert_eq!(ids, ["east"], "north's is an earlier membership, west is this cluster");
+    }
+
+    #[test]
+    fn a_bad_gateway_costs_only_itself() {
+        let mut bad = gateway("e2", &[]);
+        bad.lanes[0].public_key = "short".to_owned();
+        let twice = gateway("e1", &[]);
+        let good = gateway("e1", &["192.0.2.2", "gw.example.org", "192.0.2.7"]);
+        let plan = run(&inputs(vec![remote("east", 1, vec![good, bad, twice])]), &roster(&[("east", 1)]));
+        let east = &plan.peers.clusters[0];
+        assert_eq!(east.gateways.len(), 1);
+        let expected: Vec<IpAddr> = vec!["192.0.2.2".parse().unwrap(), "192.0.2.7".parse().unwrap()];
+        assert_eq!(east.gateways[0].addresses, expected);
+        assert_eq!(plan.names, BTreeSet::from(["gw.example.org".to_owned()]));
+        let shown: Vec<String> = plan.problems.iter().map(Problem::to_string).collect();
+        let expected = [
+            "RemoteCluster east: spec.gateways[1].lanes[0].publicKey: it must be an X25519 public key, 32 bytes in base64",
+            "RemoteCluster east: spec.gateways[2].node: another gateway has the same node",
+            "RemoteCluster east: spec.prefixes[1] \"nonsense\": it must be a CIDR such as 10.1.0.0/16 or fd01::/48",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_nodes_own_part() {
+        let plan = run(&inputs(vec![]), &roster(&[]));
+        let expected: Vec<IpAddr> = vec!["10.1.1.1".parse().unwrap(), "fd01:0:0:1::1".parse().unwrap()];
+        assert_eq!(plan.peers.addresses, expected);
+        assert!(plan.draining);
+        assert_eq!(plan.spec.preferred_prefixes, ["10.1.1.0/24", "fd01:0:0:1::/64"]);
+        assert_eq!(plan.spec.candidates, ["192.0.2.1"]);
+        let mut elsewhere = inputs(vec![]);
+        elsewhere.nodes.clear();
+        let plan = run(&elsewhere, &roster(&[]));
+        assert_eq!(plan.problems.len(), 1);
+        assert!(plan.peers.addresses.is_empty());
+    }
+
+    #[test]
+    fn a_membership_without_a_valid_id_is_no_membership() {
+        let mut inputs = inputs(vec![]);
+        inputs.cluster_id = "West!".to_owned();
+        let problem = plan(&inputs, &roster(&[]), &NodeName::new("w1").unwrap(), &[], &BTreeMap::new()).unwrap_err();
+        assert_eq!(problem.field, "spec.clusterId");
+    }
+}

@@ -1,0 +1,156 @@
+//! The local API as this process sees it: all its inputs in one value, which is also what is kept on disk.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hawser_api::core::Node;
+use hawser_api::hawser::{Membership, RemoteCluster, RemoteClusterSpec};
+use hawser_api::labels;
+use hawser_api::mcs::ClusterProperty;
+use hawser_local_api::Key;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::Roster;
+
+/// A node of this cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NodeFacts {
+    pub(crate) name: String,
+    pub(crate) pod_cidrs: Vec<String>,
+    /// Names or addresses it may be reached at, the preferred ones first.
+    pub(crate) candidates: Vec<String>,
+}
+
+/// Everything that decides what the tunnel does, but for the roster.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Inputs {
+    pub(crate) cluster_id: String,
+    pub(crate) prefixes: Vec<String>,
+    pub(crate) drained_nodes: Vec<String>,
+    pub(crate) nodes: Vec<NodeFacts>,
+    pub(crate) remotes: Vec<RemoteClusterSpec>,
+}
+
+/// What a full look at the local API found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Seen {
+    /// Some kind's first list is not in yet.
+    Incomplete,
+    /// This cluster is no member of a cluster set.
+    NotMember,
+    /// It is one.
+    Member {
+        /// What is to be applied.
+        inputs: Box<Inputs>,
+        /// The roster that the agent noted, if it did.
+        roster: Option<Roster>,
+    },
+}
+
+type Objects<K> = Option<Arc<BTreeMap<Key, Arc<K>>>>;
+
+/// Puts the views of all kinds together.
+pub(crate) fn look(
+    properties: &Objects<ClusterProperty>,
+    memberships: &Objects<Membership>,
+    nodes: &Objects<Node>,
+    remotes: &Objects<RemoteCluster>,
+) -> Seen {
+    let (Some(properties), Some(memberships), Some(nodes), Some(remotes)) = (properties, memberships, nodes, remotes)
+    else {
+        return Seen::Incomplete;
+    };
+    let membership = memberships.get(&Key::cluster(labels::MEMBERSHIP));
+    let (true, Some(membership)) = (properties.contains_key(&Key::cluster(labels::PROPERTY_CLUSTER_SET)), membership)
+    else {
+        return Seen::NotMember;
+    };
+    let roster = membership
+        .status
+        .as_ref()
+        .filter(|s| s.roster_revision > 0)
+        .map(|s| Roster { revision: s.roster_revision, members: s.members.clone() });
+    let inputs = Inputs {
+        cluster_id: membership.spec.cluster_id.clone(),
+        prefixes: membership.spec.prefixes.clone(),
+        drained_nodes: membership.spec.drained_nodes.clone(),
+        nodes: nodes.values().map(|node| facts(node)).collect(),
+        remotes: remotes.values().map(|r| r.spec.clone()).collect(),
+    };
+    Seen::Member { inputs: Box::new(inputs), roster }
+}
+
+fn facts(node: &Node) -> NodeFacts {
+    let spec = node.spec.as_ref();
+    let pod_cidrs =
+        spec.map(|s| s.pod_cidrs.clone().or_else(|| s.pod_cidr.clone().map(|c| vec![c]))).unwrap_or_default();
+    let annotation = node.metadata.annotations.as_ref().and_then(|a| a.get(labels::GATEWAY_CANDIDATES));
+    let listed = annotation.into_iter().flat_map(|list| list.split(',')).map(str::trim).filter(|c| !c.is_empty());
+    let mut candidates: Vec<String> = listed.map(str::to_owned).collect();
+    let addresses = node.status.as_ref().and_then(|s| s.addresses.as_deref()).unwrap_or_default();
+    for kind in ["ExternalIP", "InternalIP"] {
+        for address in addresses.iter().filter(|a| a.type_ == kind) {
+            if !candidates.contains(&address.address) {
+                candidates.push(address.address.clone());
+            }
+        }
+    }
+    NodeFacts {
+        name: node.metadata.name.clone().unwrap_or_default(),
+        pod_cidrs: pod_cidrs.unwrap_or_default(),
+        candidates,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn objects<K: hawser_local_api::Resource>(values: &[Value]) -> Objects<K> {
+        let parsed = values.iter().map(|v| serde_json::from_value::<K>(v.clone()).unwrap());
+        Some(Arc::new(parsed.map(|o| (o.key(), Arc::new(o))).collect()))
+    }
+
+    fn property() -> Objects<ClusterProperty> {
+        objects(&[json!({"apiVersion": "about.k8s.io/v1beta1", "kind": "ClusterProperty",
+            "metadata": {"name": "clusterset.k8s.io"}, "spec": {"value": "set"}})])
+    }
+
+    fn membership(status: &Value) -> Objects<Membership> {
+        objects(&[json!({"apiVersion": "hawser.dev/v1alpha1", "kind": "Membership", "metadata": {"name": "default"},
+            "spec": {"clusterId": "west", "prefixes": ["10.1.0.0/16"], "drainedNodes": ["w2"]}, "status": status})])
+    }
+
+    #[test]
+    fn a_member_is_one_with_the_property() {
+        let (nodes, remotes) = (objects::<Node>(&[]), objects::<RemoteCluster>(&[]));
+        let joined = membership(&json!({"rosterRevision": 3, "members": [{"clusterId": "east", "generation": 1}]}));
+        let Seen::Member { inputs, roster } = look(&property(), &joined, &nodes, &remotes) else { panic!() };
+        assert_eq!((inputs.cluster_id.as_str(), roster.unwrap().revision), ("west", 3));
+        assert_eq!(look(&objects(&[]), &joined, &nodes, &remotes), Seen::NotMember);
+        assert_eq!(look(&None, &joined, &nodes, &remotes), Seen::Incomplete);
+        let Seen::Member { roster, .. } = look(&property(), &membership(&json!({})), &nodes, &remotes) else {
+            panic!()
+        };
+        assert_eq!(roster, None, "no revision is no roster, not an empty one");
+    }
+
+    #[test]
+    fn candidates_are_the_annotation_then_external_then_internal_addresses() {
+        let node: Node = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "w1", "annotations": {"hawser.dev/gateway-candidates": "gw.example.org, 192.0.2.9"}},
+            "spec": {"podCIDR": "10.1.1.0/24", "podCIDRs": ["10.1.1.0/24", "fd01::/64"]},
+            "status": {"addresses": [
+                {"type": "InternalIP", "address": "172.16.0.1"}, {"type": "Hostname", "address": "w1"},
+                {"type": "ExternalIP", "address": "192.0.2.9"}, {"type": "ExternalIP", "address": "2001:db8::1"}]}
+        }))
+        .unwrap();
+        let facts = facts(&node);
+        assert_eq!(facts.candidates, ["gw.example.org", "192.0.2.9", "2001:db8::1", "172.16.0.1"]);
+        assert_eq!(facts.pod_cidrs, ["10.1.1.0/24", "fd01::/64"]);
+    }
+}
