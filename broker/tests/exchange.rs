@@ -228,6 +228,22 @@ async fn a_reader_that_does_not_read_costs_nobody_else_anything() {
 }
 
 #[tokio::test]
+async fn a_large_shard_goes_up_in_one_go() {
+    const MANY: usize = 5_000;
+    let (_broker, mut west, mut east) = two().await;
+    let records = (0..MANY).map(|n| header(&format!("shop/web-{n}"))).collect();
+    let sent = west.send_all(records);
+    west.until("all results", |a| a.results() == MANY).await;
+    sent.await.unwrap();
+    let (taken, refused) = west.take_results();
+    assert_eq!((taken, refused.first()), (MANY, None));
+    west.complete().await;
+    let whole = |a: &Agent| a.synced.as_ref().is_some_and(|s| s.count == MANY as u64);
+    east.until("the whole shard", whole).await;
+    assert_eq!(east.view.len(), MANY);
+}
+
+#[tokio::test]
 async fn silence_is_told_and_ends() {
     let (_broker, west, mut east) = two().await;
     let identity = west.identity.clone();

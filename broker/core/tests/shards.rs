@@ -35,6 +35,7 @@ fn a_newer_stream_ends_the_older() {
     }
     assert!(core.take_batch().is_empty());
     assert_eq!(core.records().count(), 1);
+    assert_eq!(core.drain(old, 10, at(2)), [], "its reader is told nothing more");
     core.close(old, at(3));
     put(&mut core, newer.stream, gateway("gw-2", 2)).unwrap();
 }
@@ -198,6 +199,8 @@ fn gateways_are_usable_and_their_keys_their_own() {
     );
     core.delete(stream, &key(Kind::Gateway, "gw"), at(2)).unwrap();
     put(&mut core, east, gateway("gw", 1)).unwrap();
+    put(&mut core, east, gateway("gw", 2)).unwrap();
+    put(&mut core, stream, gateway("gw", 1)).expect("a key that is no longer used is free");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 mod admin;
 mod auth;
 mod members;
-mod session;
+mod stream;
 mod sync;
 
 use std::io;

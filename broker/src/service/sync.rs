@@ -1,7 +1,7 @@
 //! The stream of one agent: its own shard up, its view down.
 //!
-//! Two halves share one outbound queue: `receive` applies what comes in, in batches, and answers each write; `session::Reader`
-//! sends what the reader has to be told. A client that does not read stops its own halves and nobody else.
+//! Two halves share one outbound queue: `receive` applies what comes in, in batches, and answers each write; `stream::send`
+//! says what the reader has to be told. A client that does not read stops its own halves and nobody else.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tonic::{Status, Streaming};
 
 use super::Services;
 use super::auth::Member;
-use super::session::{self, OpenStream};
+use super::stream::{OpenStream, send};
 use crate::metrics::Direction;
 use crate::{convert, engine, state};
 
@@ -60,7 +60,7 @@ pub(super) async fn run(services: Services, member: Member, mut inbound: Streami
         biased;
         status = stream.ended(&services, &out) => status,
         status = receive(&services, &member, &stream, &mut inbound, &out) => status,
-        status = session::send(&services, &member, &stream, opened, &out) => status,
+        status = send(&services, &member, &stream, opened, &out) => status,
         () = expired => Some(Status::unauthenticated("the certificate has expired; renew it and come back")),
         () = services.token.cancelled() => Some(Status::unavailable("the broker is shutting down; come back")),
         () = out.closed() => None,

@@ -249,6 +249,29 @@ impl Agent {
         self.out.send(v1::SyncRequest { message: Some(message) }).await.unwrap();
     }
 
+    /// Sends writes without waiting for their results; the task ends when all are sent.
+    pub fn send_all(&mut self, records: Vec<v1::Record>) -> JoinHandle<()> {
+        let (out, first) = (self.out.clone(), self.sequence + 1);
+        self.sequence += records.len() as u64;
+        tokio::spawn(async move {
+            for (sequence, record) in (first..).zip(records) {
+                let put = sync_request::Message::Put(v1::Put { sequence, record: Some(record) });
+                out.send(v1::SyncRequest { message: Some(put) }).await.unwrap();
+            }
+        })
+    }
+
+    /// Results that came and nobody waited for: how many were taken, and the refusals.
+    pub fn take_results(&mut self) -> (usize, Vec<v1::Refusal>) {
+        let results = std::mem::take(&mut self.results);
+        let (taken, refused): (Vec<_>, Vec<_>) = results.into_values().partition(Option::is_none);
+        (taken.len(), refused.into_iter().flatten().collect())
+    }
+
+    pub fn results(&self) -> usize {
+        self.results.len()
+    }
+
     /// Sends what may come too late.
     pub async fn try_send(&mut self, message: sync_request::Message) {
         let _ = self.out.send(v1::SyncRequest { message: Some(message) }).await;
