@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -401,10 +401,12 @@ impl Site {
         }
     }
 
-    /// A file below the site directory that some process generated, by the end of its path.
+    /// An object that an agent generated, its status apart, e.g. `RemoteCluster/west.yaml`.
     #[must_use]
-    pub fn generated(&self, suffix: &str) -> Option<String> {
-        find(&self.dir.join("generated"), suffix).and_then(|path| fs::read_to_string(path).ok())
+    pub fn generated(&self, file: &str) -> Option<String> {
+        let folders = fs::read_dir(self.dir.join("generated")).ok()?.filter_map(Result::ok);
+        let mut agents = folders.filter(|f| f.file_name().to_string_lossy().starts_with("agent-"));
+        agents.find_map(|agent| fs::read_to_string(agent.path().join(file)).ok())
     }
 
     /// All that the kernel of a node holds of addresses: routes and nft rules.
@@ -438,11 +440,4 @@ impl Site {
             Ok(())
         })
     }
-}
-
-fn find(dir: &Path, suffix: &str) -> Option<PathBuf> {
-    fs::read_dir(dir).ok()?.filter_map(Result::ok).find_map(|entry| {
-        let path = entry.path();
-        if path.is_dir() { find(&path, suffix) } else { path.to_str()?.ends_with(suffix).then_some(path) }
-    })
 }
