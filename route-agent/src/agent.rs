@@ -57,6 +57,8 @@ pub(crate) struct Agent {
     zone: Option<(ZoneParts, BTreeSet<hawser_model::ClusterId>)>,
     serial: u32,
     problems: BTreeSet<Problem>,
+    /// What the kernel refused last time: said once.
+    refused: BTreeSet<String>,
     ready: Option<[ReadyHandle; 2]>,
 }
 
@@ -78,6 +80,7 @@ impl Agent {
             zone: None,
             serial: 0,
             problems: BTreeSet::new(),
+            refused: BTreeSet::new(),
             ready,
         }
     }
@@ -221,21 +224,23 @@ impl Agent {
         let more = before.nft != wanted.nft;
         self.applied = Some(wanted);
         self.serve_names();
-        if more && let Some(wanted) = &self.applied {
-            let report = self.parts.kernel.converge(wanted).await;
+        if more && let Some(wanted) = self.applied.clone() {
+            let report = self.parts.kernel.converge(&wanted).await;
             self.note(&report);
         }
     }
 
-    fn note(&self, report: &Report) {
+    fn note(&mut self, report: &Report) {
         self.parts.metrics.changes.inc_by(report.changes.len() as u64);
         self.parts.metrics.errors.inc_by(report.errors.len() as u64);
         for change in &report.changes {
             tracing::debug!(%change, "kernel");
         }
-        for error in &report.errors {
-            tracing::warn!(%error, "the kernel is not as it should be");
+        let refused: BTreeSet<String> = report.errors.iter().map(ToString::to_string).collect();
+        for error in refused.difference(&self.refused) {
+            tracing::warn!(%error, "the kernel is not as it should be; tried again with every pass");
         }
+        self.refused = refused;
     }
 
     /// Says which nodes to ask, on which device.

@@ -14,7 +14,7 @@ use hawser_api::mcs::{ImportType, ServiceImport};
 use hawser_dns::{EndpointsInput, ImportInput, ZoneInput};
 use hawser_local_api::{Key, Resource};
 use hawser_model::export::{Endpoint, EndpointPort, Protocol, ServiceKind, ServicePort};
-use hawser_model::{ClusterId, NodeName, PrefixSet, ServiceName};
+use hawser_model::{ClusterId, NodeName, PrefixPolicy, PrefixSet, ServiceName};
 use hawser_route_plan::{Backend, Group, Host, Input, Remote, Service};
 use ipnet::IpNet;
 
@@ -104,7 +104,7 @@ pub(crate) fn known(objects: &Objects, node: &NodeName) -> Option<Known> {
     let zone = reader.zone(objects);
     let mut input = reader.membership(membership, node);
     input.nodes = objects.nodes.values().filter_map(|n| reader.node(n)).collect();
-    input.remotes = objects.remotes.values().filter_map(|r| reader.remote(r)).collect();
+    input.remotes = objects.remotes.values().filter_map(|r| reader.remote(r, &input)).collect();
     input.services = services(&zone);
     Some(Known { input, zone, problems: reader.problems })
 }
@@ -168,8 +168,14 @@ impl Reader {
         })
     }
 
-    fn remote(&mut self, remote: &RemoteCluster) -> Option<Remote> {
-        let prefixes: Vec<IpNet> = self.all(remote, "spec.prefixes", &remote.spec.prefixes);
+    /// Without prefixes that would take this cluster's own traffic, or the world's, elsewhere.
+    fn remote(&mut self, remote: &RemoteCluster, own: &Input) -> Option<Remote> {
+        let mut prefixes: Vec<IpNet> = self.all(remote, "spec.prefixes", &remote.spec.prefixes);
+        prefixes.retain(|prefix| {
+            let taken = taken(prefix, own);
+            taken.iter().for_each(|rule| self.note(remote, "spec.prefixes", rule));
+            taken.is_none()
+        });
         let id = self.parse(remote, "spec.clusterId", &remote.spec.cluster_id)?;
         Some(Remote { id, prefixes: PrefixSet::new(prefixes) })
     }
@@ -257,6 +263,21 @@ impl Reader {
         }
         number
     }
+}
+
+/// Why a remote prefix can't be routed.
+fn taken(prefix: &IpNet, own: &Input) -> Option<String> {
+    let any = PrefixPolicy { widest_v4: 0, widest_v6: 0, ..PrefixPolicy::default() };
+    let prefixes = PrefixSet::new([*prefix]);
+    if let Err(error) = any.check(&prefixes) {
+        return Some(error.to_string());
+    }
+    let ours = own.prefixes.overlap(&prefixes).or_else(|| own.vip_prefixes.overlap(&prefixes));
+    if let Some((ours, _)) = ours {
+        return Some(format!("{prefix} shares addresses with {ours} of this cluster"));
+    }
+    let mut hosts = own.nodes.iter().flat_map(|n| &n.addresses).chain(&own.dns_addresses);
+    hosts.find(|a| prefix.contains(*a)).map(|a| format!("{prefix} holds {a}, an address of this cluster's hosts"))
 }
 
 /// Kubernetes' default of `timeoutSeconds`.

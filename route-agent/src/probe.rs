@@ -14,6 +14,7 @@ use hawser_model::NodeName;
 use hawser_node_probe::{Envelope, Listener, LivePage, LiveView, MAX_DATAGRAM, Message, ProbeKey, Speaker, link_local};
 use hawser_route_plan::{ClusterReach, GatewayView};
 use tokio::sync::{mpsc, watch};
+use zeroize::Zeroizing;
 
 use crate::metrics::Metrics;
 use crate::socket::ProbeSocket;
@@ -48,7 +49,7 @@ struct Gateway {
 
 /// The voice and the ear, which need the shared key.
 struct Voice {
-    text: String,
+    text: Zeroizing<String>,
     speaker: Speaker,
     listener: Listener,
 }
@@ -161,7 +162,7 @@ impl Prober {
     /// Takes the shared key, anew where it changed: `hawser join` makes it.
     fn read_key(&mut self) {
         let text = match std::fs::read_to_string(&self.key) {
-            Ok(text) => text,
+            Ok(text) => Zeroizing::new(text),
             Err(error) => {
                 if !self.asked.borrow().gateways.is_empty() && self.voice.is_none() {
                     tracing::warn!(path = %self.key.display(), %error, "no probe key: gateways are not asked");

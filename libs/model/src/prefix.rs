@@ -75,17 +75,6 @@ pub fn host_address(cidr: &IpNet) -> Option<IpAddr> {
     cidr.contains(&next).then_some(next)
 }
 
-/// The first address of a CIDR that a host can have: never the network's own (IPv4) nor its routers' anycast (IPv6).
-#[must_use]
-pub fn first_address(net: &IpNet) -> IpAddr {
-    let whole = net.max_prefix_len() - net.prefix_len() <= 1;
-    match net.network() {
-        address if whole => address,
-        IpAddr::V4(address) => std::net::Ipv4Addr::from(u32::from(address) + 1).into(),
-        IpAddr::V6(address) => std::net::Ipv6Addr::from(u128::from(address) + 1).into(),
-    }
-}
-
 /// CIDRs without duplicates or members inside other members, in order, host bits cleared.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct PrefixSet(Vec<IpNet>);

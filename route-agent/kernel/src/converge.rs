@@ -10,7 +10,7 @@ use rtnetlink::{Handle, IpVersion, new_connection};
 use crate::diff::diff;
 use crate::error::Error;
 use crate::nft::Nft;
-use crate::{address, facts, forward, link, neighbour, route, rule, sysctl};
+use crate::{address, conntrack, facts, forward, link, neighbour, route, rule, sysctl};
 
 /// What a pass did.
 #[derive(Debug, Default)]
@@ -95,8 +95,7 @@ impl Kernel {
             }
         }
         self.routes(wanted, &mut report).await;
-        let nft = self.nft.converge(&wanted.nft).await;
-        report.changes.extend(nft.map_err(|e| report.errors.push(e)).ok().flatten().map(str::to_owned));
+        self.nft(wanted, &mut report).await;
         let forward = forward::converge(&wanted.forward).await;
         let forward = report.take(forward);
         report.changes.extend(forward);
@@ -169,6 +168,16 @@ impl Kernel {
                 let result = neighbour::remove_neighbour(&self.handle, index, address).await;
                 report.add(format!("neighbour {address} is gone"), result);
             }
+        }
+    }
+
+    async fn nft(&mut self, wanted: &Desired, report: &mut Report) {
+        let done = self.nft.converge(&wanted.nft).await;
+        let Some(done) = report.take(done) else { return };
+        report.changes.push(done.to_owned());
+        let forgotten = report.take(conntrack::forget(&wanted.flows));
+        if forgotten > 0 {
+            report.changes.push(format!("forgot {forgotten} UDP flows to endpoints that are gone"));
         }
     }
 

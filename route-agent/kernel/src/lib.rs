@@ -10,6 +10,7 @@
 //! - [`monitor`]: links that come and go.
 
 mod address;
+mod conntrack;
 mod converge;
 mod diff;
 mod error;

@@ -104,8 +104,8 @@ fn routes_leave_a_gateway_by_one_operation_each_and_fail_fast_without_any() {
     cluster.converge();
     let names: Vec<_> = cluster.hosts.iter().map(|h| h.name.clone()).collect();
     let mut before = cluster.desired(2);
-    for gone in 0..2 {
-        cluster.gateways.get_mut(&names[gone]).unwrap().path = Path::Down;
+    for (gone, name) in names.iter().enumerate().take(2) {
+        cluster.gateways.get_mut(name).unwrap().path = Path::Down;
         let after = cluster.desired(2);
         let (from, to) = (before.routes.clone(), after.routes.clone());
         let report = cluster.hosts[2].with(move |runtime, kernel| runtime.block_on(kernel.move_routes(&from, &to)));

@@ -180,3 +180,35 @@ fn dns_is_asked_on_port_53_and_answered_on_the_unprivileged_one() {
         }
     }
 }
+
+#[test]
+fn a_udp_client_that_keeps_its_port_leaves_an_endpoint_that_went_and_no_other() {
+    let mut lab = lab();
+    let all = service("names", &VIPS, (Protocol::Udp, 53, 5353), &BACKENDS);
+    lab.cluster.services = vec![all.clone()];
+    lab.cluster.converge();
+    for vip in ["10.250.0.7:53", "[fd25::7]:53"] {
+        let vip: SocketAddr = vip.parse().unwrap();
+        let any: SocketAddr = if vip.is_ipv4() { ([0; 4], 0).into() } else { ([0_u16; 8], 0).into() };
+        let pod = &lab.cluster.hosts[1].pod;
+        let clients: Vec<UdpSocket> = (0..16).map(|_| pod.run(move || UdpSocket::bind(any)).unwrap()).collect();
+        let ask = |client: &UdpSocket| {
+            client.set_read_timeout(Some(LIMIT)).unwrap();
+            client.send_to(b"?", vip).unwrap();
+            let mut buffer = [0; 64];
+            let n = client.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..n]).split(' ').next().unwrap().to_owned()
+        };
+        let before: Vec<String> = clients.iter().map(ask).collect();
+        assert!(["near", "third", "far"].iter().all(|s| before.iter().any(|b| b.ends_with(s))), "{before:?}");
+        lab.cluster.services = vec![service("names", &VIPS, (Protocol::Udp, 53, 5353), &BACKENDS[..4])];
+        lab.cluster.hosts[1].pass(lab.cluster.desired(1));
+        let after: Vec<String> = clients.iter().map(ask).collect();
+        for (before, after) in before.iter().zip(&after) {
+            assert!(!after.ends_with("far"), "{after}");
+            assert!(before == after || before.ends_with("far"), "{before} became {after}");
+        }
+        lab.cluster.services = vec![all.clone()];
+        lab.cluster.hosts[1].pass(lab.cluster.desired(1));
+    }
+}

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use serde_json::Value;
@@ -25,6 +25,8 @@ pub struct Desired {
     pub routes: BTreeMap<RouteKey, Route>,
     /// The nft tables.
     pub nft: Ruleset,
+    /// Where UDP flows to virtual ports may go: one that goes elsewhere has lost its endpoint and starts anew.
+    pub flows: BTreeMap<SocketAddr, BTreeSet<SocketAddr>>,
     /// Devices whose packets are accepted where another's `FORWARD` chain drops what it does not know.
     pub forward: BTreeSet<&'static str>,
     /// Settings of devices, applied where the device exists.

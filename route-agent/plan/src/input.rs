@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use hawser_model::export::{EndpointPort, ServicePort};
-use hawser_model::prefix::first_address;
+use hawser_model::prefix::host_address;
 use hawser_model::{ClusterId, IpFamily, NodeName, PrefixSet, ServiceName};
 use ipnet::IpNet;
 
@@ -69,7 +69,7 @@ impl Node {
     /// The host's own pod address of a family: the first of its first pod CIDR of that family.
     #[must_use]
     pub fn own_address(&self, family: IpFamily) -> Option<IpAddr> {
-        self.pod_cidrs.iter().find(|c| IpFamily::of_net(c) == family).map(first_address)
+        self.pod_cidrs.iter().find(|c| IpFamily::of_net(c) == family).and_then(host_address)
     }
 }
 

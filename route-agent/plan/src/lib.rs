@@ -30,6 +30,7 @@ pub fn plan(input: &Input) -> Desired {
         rules: routes::rules(input),
         routes: routes::routes(input),
         nft: ruleset::ruleset(input, underlay.as_ref()),
+        flows: vip::flows(input),
         forward: routes::DEVICES.into(),
         devices: routes::device_settings(),
         sysctls: routes::sysctls(input),

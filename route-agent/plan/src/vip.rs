@@ -3,8 +3,8 @@
 //! Services with client-IP affinity live in a table of their own, whose sets (one per endpoint, of the clients it has) are
 //! kept when everything else is replaced.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use hawser_model::IpFamily;
 use hawser_model::export::Protocol;
@@ -99,6 +99,14 @@ pub fn virtual_ports(input: &Input) -> Vec<VirtualPort> {
     ports.sort_by_key(|p| (p.address, p.protocol, p.port));
     ports.dedup_by_key(|p| (p.address, p.protocol, p.port));
     ports
+}
+
+/// Where UDP flows to each virtual port may go.
+#[must_use]
+pub fn flows(input: &Input) -> BTreeMap<SocketAddr, BTreeSet<SocketAddr>> {
+    let udp = virtual_ports(input).into_iter().filter(|p| p.protocol == Protocol::Udp);
+    let ends = |p: &VirtualPort| p.endpoints.iter().map(|e| SocketAddr::from(*e)).collect();
+    udp.map(|p| (SocketAddr::new(p.address, p.port), ends(&p))).collect()
 }
 
 /// Endpoints of live clusters that take new connections on a port, or, where there are none, that still serve.
