@@ -58,8 +58,10 @@ pub(crate) struct Desired {
 /// Objects that a pass must not touch.
 #[derive(Debug, Default)]
 pub(crate) struct HandsOff {
-    /// Properties and remote clusters stay: no roster is known.
-    pub(crate) members: bool,
+    /// Properties stay.
+    pub(crate) properties: bool,
+    /// Remote clusters stay: no roster is known.
+    pub(crate) remotes: bool,
     /// Imports and slices in these namespaces stay: the view does not cover them.
     pub(crate) namespaces: BTreeSet<String>,
     /// …except slices of clusters that are none of these: they are no members any more.
@@ -94,7 +96,7 @@ pub(crate) fn diff(desired: &Desired, local: &Local) -> Vec<Write> {
 }
 
 fn properties(desired: &Desired, local: &Local) -> (Vec<Write>, Vec<Write>) {
-    if desired.hands_off.members {
+    if desired.hands_off.properties {
         return (Vec::new(), Vec::new());
     }
     let existing = |wanted: &str| local.properties.iter().find(|p| p.metadata.name.as_deref() == Some(wanted));
@@ -114,7 +116,7 @@ fn properties(desired: &Desired, local: &Local) -> (Vec<Write>, Vec<Write>) {
 }
 
 fn remotes(desired: &Desired, local: &Local, writes: &mut Vec<Write>) {
-    if desired.hands_off.members {
+    if desired.hands_off.remotes {
         return;
     }
     let existing: BTreeMap<String, _> = local.remote_clusters.iter().map(|r| (name(&r.metadata).1, r)).collect();

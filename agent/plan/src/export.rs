@@ -4,13 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hawser_api::convert::{InvalidServiceExport, endpoint_group, export_header};
 use hawser_api::core::{EndpointSlice, Service};
 use hawser_api::labels;
 use hawser_api::mcs::ServiceExport;
-use hawser_model::export::{
-    Endpoint, EndpointGroup, EndpointPort, ExportEndpoints, ExportHeader, InternalTrafficPolicy, Protocol, ServiceKind,
-    ServicePort, SessionAffinity, Timestamp as Millis,
-};
+use hawser_model::export::{EndpointGroup, ExportEndpoints, ExportHeader, Timestamp as Millis};
 use hawser_model::{ClusterId, IpFamily, PrefixSet, ServiceName};
 
 use crate::local::{Local, is_imported, label};
@@ -114,52 +112,25 @@ fn derive(
     prefixes: &PrefixSet,
     first_seen: &FirstSeen,
 ) -> Outcome {
-    let Some(service) = service else {
-        return Outcome::Invalid {
-            reason: "NoService",
-            message: format!("there is no Service {name}; create it, or delete the ServiceExport"),
-        };
+    let created = created(export, name, first_seen);
+    let header = match export_header(cluster, export, service, created, &families(slices, prefixes)) {
+        Ok(header) => header,
+        Err(error) => return refused(&error),
     };
-    let spec = service.spec.clone().unwrap_or_default();
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Outcome::Invalid {
-            reason: "InvalidServiceType",
-            message: format!(
-                "Service {name}: spec.type: ExternalName cannot be exported; use ClusterIP or a headless Service"
-            ),
-        };
+    let mut endpoints = ExportEndpoints { cluster: cluster.clone(), service: name.clone(), groups: Vec::new() };
+    let (mut nodes, mut skipped) = (BTreeMap::new(), Vec::new());
+    for slice in slices {
+        match endpoint_group(slice, &header.ports) {
+            Ok((group, left_out)) => {
+                skipped.extend(left_out.iter().map(ToString::to_string));
+                endpoints.groups.push(inside(group, prefixes, &mut skipped));
+                nodes.extend(nodes_of(slice));
+            }
+            Err(error) => skipped.push(error.to_string()),
+        }
     }
-    let mut skipped = Vec::new();
-    let ports = service_ports(&spec, &mut skipped);
-    let kind =
-        if spec.cluster_ip.as_deref() == Some("None") { ServiceKind::Headless } else { ServiceKind::ClusterSetIp };
-    let mut nodes = BTreeMap::new();
-    let mut groups: Vec<EndpointGroup> =
-        slices.iter().filter_map(|s| group(s, &ports, prefixes, &mut nodes, &mut skipped)).collect();
-    groups.sort_by(|a, b| (a.family, &a.ports, &a.endpoints).cmp(&(b.family, &b.ports, &b.endpoints)));
+    endpoints.groups.sort_by(|a, b| (a.family, &a.ports, &a.endpoints).cmp(&(b.family, &b.ports, &b.endpoints)));
     skipped.sort();
-    let affinity = spec.session_affinity.as_deref() == Some("ClientIP");
-    let header = ExportHeader {
-        cluster: cluster.clone(),
-        service: name.clone(),
-        created: created(export, name, first_seen),
-        kind,
-        ports,
-        session_affinity: if affinity { SessionAffinity::ClientIp } else { SessionAffinity::None },
-        session_affinity_timeout: spec
-            .session_affinity_config
-            .and_then(|c| c.client_ip?.timeout_seconds)
-            .and_then(|s| u32::try_from(s).ok()),
-        internal_traffic_policy: match spec.internal_traffic_policy.as_deref() {
-            Some("Local") => InternalTrafficPolicy::Local,
-            Some(_) | None => InternalTrafficPolicy::Cluster,
-        },
-        traffic_distribution: spec.traffic_distribution,
-        ip_families: families(spec.ip_families.as_deref(), slices, prefixes),
-        labels: export.spec.exported_labels.clone(),
-        annotations: export.spec.exported_annotations.clone(),
-    };
-    let endpoints = ExportEndpoints { cluster: cluster.clone(), service: name.clone(), groups };
     if let Err(e) = header.validate().and_then(|()| endpoints.validate()) {
         return Outcome::Denied {
             message: format!("{e}; correct the Service, its EndpointSlices or the ServiceExport"),
@@ -168,40 +139,23 @@ fn derive(
     Outcome::Valid(Box::new(Export { header, endpoints, nodes, skipped }))
 }
 
+fn refused(error: &InvalidServiceExport) -> Outcome {
+    match error.reason() {
+        Some(reason) => Outcome::Invalid { reason, message: error.to_string() },
+        None => Outcome::Denied { message: error.to_string() },
+    }
+}
+
 fn created(export: &ServiceExport, name: &ServiceName, first_seen: &FirstSeen) -> Millis {
     let own = || export.metadata.creation_timestamp.as_ref().map(|t| Millis(t.0.as_millisecond()));
     first_seen.get(name).copied().or_else(own).unwrap_or(Millis(0))
 }
 
-fn service_ports(spec: &k8s_openapi::api::core::v1::ServiceSpec, skipped: &mut Vec<String>) -> Vec<ServicePort> {
-    let mut ports = Vec::new();
-    for port in spec.ports.iter().flatten() {
-        let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or_default());
-        match (protocol, u16::try_from(port.port)) {
-            (Some(protocol), Ok(number)) if number > 0 => ports.push(ServicePort {
-                name: port.name.clone().unwrap_or_default(),
-                protocol,
-                app_protocol: port.app_protocol.clone(),
-                port: number,
-            }),
-            (_, _) => skipped.push(format!(
-                "port {}/{:?}: a port is TCP, UDP or SCTP and from 1 to 65535; correct the Service",
-                port.port, port.protocol
-            )),
-        }
-    }
-    ports
-}
-
-/// The families the Service names; else those of its slices that this cluster routes; else all it routes.
-fn families(named: Option<&[String]>, slices: &[&Arc<EndpointSlice>], prefixes: &PrefixSet) -> Vec<IpFamily> {
-    let named: Vec<IpFamily> = named.unwrap_or_default().iter().filter_map(|f| parse_family(f)).collect();
-    if !named.is_empty() {
-        return named;
-    }
+/// For a Service that names no families: those of its slices that this cluster routes; else all it routes.
+fn families(slices: &[&Arc<EndpointSlice>], prefixes: &PrefixSet) -> Vec<IpFamily> {
     let routed = families_of(prefixes);
     let sliced: BTreeSet<IpFamily> =
-        slices.iter().filter_map(|s| parse_family(&s.address_type)).filter(|f| routed.contains(f)).collect();
+        slices.iter().filter_map(|s| s.address_type.parse().ok()).filter(|f| routed.contains(f)).collect();
     if sliced.is_empty() { routed.into_iter().collect() } else { sliced.into_iter().collect() }
 }
 
@@ -210,88 +164,32 @@ pub(crate) fn families_of(prefixes: &PrefixSet) -> BTreeSet<IpFamily> {
     prefixes.iter().map(IpFamily::of_net).collect()
 }
 
-/// A family as Kubernetes writes it.
-pub(crate) fn parse_family(s: &str) -> Option<IpFamily> {
-    match s {
-        "IPv4" => Some(IpFamily::V4),
-        "IPv6" => Some(IpFamily::V6),
-        _ => None,
-    }
-}
-
-fn group(
-    slice: &EndpointSlice,
-    service_ports: &[ServicePort],
-    prefixes: &PrefixSet,
-    nodes: &mut BTreeMap<IpAddr, String>,
-    skipped: &mut Vec<String>,
-) -> Option<EndpointGroup> {
-    let family = parse_family(&slice.address_type)?;
-    let mut endpoints = Vec::new();
-    for endpoint in &slice.endpoints {
-        let (addresses, outside) = addresses(endpoint, family, prefixes);
-        skipped.extend(outside);
-        if addresses.is_empty() {
-            continue;
-        }
-        if let Some(node) = &endpoint.node_name {
-            nodes.extend(addresses.iter().map(|a| (*a, node.clone())));
-        }
-        let conditions = endpoint.conditions.clone().unwrap_or_default();
-        let ready = conditions.ready.unwrap_or(true);
-        endpoints.push(Endpoint {
-            addresses,
-            hostname: endpoint.hostname.clone(),
-            zone: endpoint.zone.clone(),
-            ready,
-            serving: conditions.serving.unwrap_or(ready),
-            terminating: conditions.terminating.unwrap_or(false),
-        });
-    }
-    endpoints.sort();
-    endpoints.dedup();
-    let ports = slice.ports.iter().flatten().filter_map(|p| endpoint_port(p, service_ports)).collect();
-    Some(EndpointGroup { family, ports, endpoints })
-}
-
-/// The usable addresses of an endpoint, and a sentence for each that is not.
-fn addresses(
-    endpoint: &k8s_openapi::api::discovery::v1::Endpoint,
-    family: IpFamily,
-    prefixes: &PrefixSet,
-) -> (Vec<IpAddr>, Vec<String>) {
-    let mut inside = Vec::new();
-    let mut outside = Vec::new();
-    for text in &endpoint.addresses {
-        match text.parse::<IpAddr>() {
-            Ok(address) if IpFamily::of(address) != family => {
-                outside.push(format!("endpoint {address} is not of its slice's addressType {family}; correct the slice"));
+/// A group with only the addresses that peers route here; a sentence for each of the others.
+fn inside(mut group: EndpointGroup, prefixes: &PrefixSet, skipped: &mut Vec<String>) -> EndpointGroup {
+    for endpoint in &mut group.endpoints {
+        endpoint.addresses.retain(|a| {
+            let inside = prefixes.contains(*a);
+            if !inside {
+                skipped.push(format!(
+                    "endpoint {a} lies outside this cluster's prefixes; add its prefix to Membership spec.prefixes, or give the \
+                     workload an address inside"
+                ));
             }
-            Ok(address) if prefixes.contains(address) => inside.push(address),
-            Ok(address) => outside.push(format!(
-                "endpoint {address} lies outside this cluster's prefixes; add its prefix to Membership spec.prefixes, or give \
-                 the workload an address inside"
-            )),
-            Err(_) => outside.push(format!("endpoint {text:?} is not an IP address; correct the slice")),
-        }
+            inside
+        });
+        endpoint.addresses.sort();
     }
-    inside.sort();
-    (inside, outside)
+    group.endpoints.retain(|e| !e.addresses.is_empty());
+    group.endpoints.sort();
+    group.endpoints.dedup();
+    group
 }
 
-fn endpoint_port(
-    port: &k8s_openapi::api::discovery::v1::EndpointPort,
-    service_ports: &[ServicePort],
-) -> Option<EndpointPort> {
-    let name = port.name.clone().unwrap_or_default();
-    let protocol = Protocol::parse(port.protocol.as_deref().unwrap_or_default())?;
-    let number = u16::try_from(port.port?).ok()?;
-    let source = service_ports.iter().find(|p| p.name == name && p.protocol == protocol);
-    Some(EndpointPort {
-        protocol,
-        app_protocol: port.app_protocol.clone().or_else(|| source?.app_protocol.clone()),
-        port: number,
-        service_port: source.map(|p| p.port),
-        name,
-    })
+/// The nodes that a slice's addresses are on.
+fn nodes_of(slice: &EndpointSlice) -> impl Iterator<Item = (IpAddr, String)> {
+    slice
+        .endpoints
+        .iter()
+        .filter_map(|e| Some((e, e.node_name.as_ref()?)))
+        .flat_map(|(e, node)| e.addresses.iter().filter_map(|a| a.parse().ok()).map(|a| (a, node.clone())))
 }

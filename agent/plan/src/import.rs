@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hawser_api::convert::condition::State;
 use hawser_api::core::{EndpointSlice, ObjectMeta};
 use hawser_api::mcs::{
     ClientIpConfig, ClusterStatus, ImportPort, ImportType, ServiceImport, ServiceImportSpec, ServiceImportStatus,
@@ -16,7 +17,7 @@ use hawser_model::{ClusterId, IpFamily, PrefixSet, ServiceName};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
-use crate::condition::{Status, Wanted, settle};
+use crate::condition::{Wanted, settle};
 use crate::export::{Export, service_name};
 use crate::remote::Reach;
 use crate::slice::{Pool, Source, slices};
@@ -213,8 +214,8 @@ fn status(
 ) -> ServiceImportStatus {
     let before = existing.and_then(|e| e.status.as_ref()).map(|s| s.conditions.as_slice()).unwrap_or_default();
     let ready = match (lack, local.ready(ips)) {
-        (Some(lack), _) => Wanted::new("Ready", Status::False, "Pending", lack.to_string()),
-        (None, r) => Wanted::new("Ready", if r.ready { Status::True } else { Status::False }, r.reason, r.message),
+        (Some(lack), _) => Wanted::new("Ready", State::False, "Pending", lack.to_string()),
+        (None, r) => Wanted::new("Ready", r.ready.into(), r.reason, r.message),
     };
     let sliced = if local.ip_families.is_empty() { "Absent" } else { "Present" };
     ServiceImportStatus {

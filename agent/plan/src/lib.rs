@@ -3,16 +3,16 @@
 //!
 //! - [`plan`]: one pass, all inputs to all writes.
 //! - [`view`], [`local`]: its inputs, the cluster set as the broker told it and the local API's objects.
-//! - [`export`], [`gateway`], [`shard`]: what goes up; [`uplink`]: in which order, and what came of it.
+//! - [`export`], [`shard`]: what goes up; [`uplink`]: in which order, and what came of it.
 //! - `import`, `slice`, `remote`, `status`, `condition`: what comes down.
 //! - [`diff`]: the writes that are missing.
 //!
-//! What an import is and where exports conflict is decided by `hawser_model::merge`, alike in every cluster.
+//! Objects become the model's types and back in `hawser_api::convert`; what an import is and where exports conflict is
+//! decided by `hawser_model::merge`, alike in every cluster.
 
 mod condition;
 pub mod diff;
 pub mod export;
-pub mod gateway;
 mod import;
 pub mod local;
 pub mod plan;

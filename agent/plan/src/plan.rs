@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use hawser_api::convert;
 use hawser_api::core::ObjectMeta;
 use hawser_api::hawser::Membership;
 use hawser_api::labels;
 use hawser_api::mcs::{ClusterProperty, ClusterPropertySpec};
+use hawser_model::prefix::parse_prefix;
 use hawser_model::{ClusterId, IpFamily, PrefixSet, ServiceName};
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::diff::{Desired, HandsOff, Write, diff, name};
 use crate::export::{self, FirstSeen, Outcome, families_of, service_name};
-use crate::gateway;
 use crate::import::{Imported, Means, Offer, imports};
 use crate::local::Local;
 use crate::remote::{self, Reach};
@@ -101,7 +102,7 @@ impl Pass<'_> {
         let local = self.inputs.local;
         let all = local.imports.iter().filter_map(|i| namespaces(&i.metadata));
         let all = all.chain(local.imported_slices().filter_map(|s| namespaces(&s.metadata)));
-        self.desired.hands_off = HandsOff { members: true, namespaces: all.collect(), sources: None };
+        self.desired.hands_off = HandsOff { properties: true, remotes: true, namespaces: all.collect(), sources: None };
     }
 
     fn nothing(&mut self) {
@@ -133,7 +134,7 @@ impl Pass<'_> {
 
     fn remotes(&mut self, identity: &Identity, reaches: &BTreeMap<MemberKey, Reach>) {
         let Some(roster) = self.inputs.roster else {
-            self.desired.hands_off.members = true;
+            self.desired.hands_off.remotes = true;
             return;
         };
         let unknown = Reach::Unknown;
@@ -208,11 +209,9 @@ impl Pass<'_> {
     fn vip_prefixes(&mut self) -> Vec<IpNet> {
         let mut out = Vec::new();
         for text in self.inputs.local.membership.iter().flat_map(|m| &m.spec.vip_prefixes) {
-            match text.parse() {
+            match parse_prefix("spec.vipPrefixes", text) {
                 Ok(net) => out.push(net),
-                Err(e) => self
-                    .skipped
-                    .push(format!("Membership default: spec.vipPrefixes: {text:?} is not a CIDR ({e}); correct it")),
+                Err(e) => self.skipped.push(format!("Membership default: {e}; correct it")),
             }
         }
         out
@@ -246,8 +245,9 @@ impl Pass<'_> {
     fn shard(&mut self, prefixes: &PrefixSet, outcomes: BTreeMap<ServiceName, Outcome>) -> Shard {
         let mut records = BTreeMap::new();
         for node in &self.inputs.local.gateway_nodes {
-            match gateway::from_node(node, prefixes) {
-                Ok(g) => {
+            match convert::gateway(node) {
+                Ok(mut g) => {
+                    g.preferred.retain(|p| prefixes.covers(p));
                     records.insert(RecordId::Gateway(g.node.clone()), Arc::new(Record::Gateway(g)));
                 }
                 Err(e) => self.skipped.push(e.to_string()),
@@ -275,16 +275,10 @@ fn properties(identity: &Identity) -> Vec<ClusterProperty> {
 
 /// What the operator lists. One bad prefix and the whole list is held back: a claim without it would cut off its pods.
 fn own_prefixes(membership: Option<&Membership>) -> (PrefixSet, Prefixes) {
-    let mut nets = Vec::new();
-    for text in membership.iter().flat_map(|m| &m.spec.prefixes) {
-        match text.parse::<IpNet>() {
-            Ok(net) => nets.push(net),
-            Err(e) => {
-                let rule = format!("Membership default: spec.prefixes: {text:?} is not a CIDR ({e}); correct it");
-                return (PrefixSet::default(), Prefixes::Invalid(rule));
-            }
-        }
+    let listed = membership.map(|m| m.spec.prefixes.as_slice()).unwrap_or_default();
+    match PrefixSet::parse("spec.prefixes", listed) {
+        Ok(prefixes) if prefixes.is_empty() => (prefixes, Prefixes::Missing),
+        Ok(prefixes) => (prefixes, Prefixes::Known),
+        Err(e) => (PrefixSet::default(), Prefixes::Invalid(format!("Membership default: {e}; correct it"))),
     }
-    let known = if nets.is_empty() { Prefixes::Missing } else { Prefixes::Known };
-    (PrefixSet::new(nets), known)
 }

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use hawser_api::convert::condition::State;
+use hawser_api::convert::remote_cluster_spec;
 use hawser_api::core::ObjectMeta;
 use hawser_api::hawser::{GatewayClusterStatus, RemoteCluster, RemoteClusterSpec, RemoteClusterStatus};
-use hawser_model::{ClusterId, PrefixSet};
+use hawser_model::{ClusterId, PrefixSet, RemoteCluster as Model};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::condition::{Status, Wanted, settle};
-use crate::gateway;
+use crate::condition::{Wanted, settle};
 use crate::local::Local;
 use crate::view::{MemberKey, View};
 
@@ -82,23 +83,18 @@ pub(crate) fn object(
 ) -> RemoteCluster {
     let (id, generation) = member;
     let same = existing.filter(|e| u64::try_from(e.spec.generation) == Ok(*generation));
-    let gateways = match view {
-        Some(view) => view
-            .shards
-            .get(member)
-            .map(|s| s.gateways.values().map(|g| gateway::to_remote(g)).collect())
-            .unwrap_or_default(),
-        None => same.map(|e| e.spec.gateways.clone()).unwrap_or_default(),
-    };
-    let mut spec = RemoteClusterSpec {
-        cluster_id: id.to_string(),
-        generation: i64::try_from(*generation).unwrap_or(i64::MAX),
-        roster_revision: same.map_or(0, |e| e.spec.roster_revision),
-        prefixes: prefixes.iter().map(ToString::to_string).collect(),
-        gateways,
-    };
-    if same.is_none_or(|e| e.spec != spec) {
-        spec.roster_revision = i64::try_from(revision).unwrap_or(i64::MAX);
+    let shard = view.and_then(|v| v.shards.get(member));
+    let gateways = shard.iter().flat_map(|s| s.gateways.values()).map(|g| (**g).clone()).collect();
+    let remote = Model { id: id.clone(), generation: *generation, prefixes: prefixes.clone(), gateways };
+    let mut spec = remote_cluster_spec(&remote, revision);
+    if let Some(same) = same {
+        if view.is_none() {
+            spec.gateways.clone_from(&same.spec.gateways);
+        }
+        let unchanged = RemoteClusterSpec { roster_revision: same.spec.roster_revision, ..spec.clone() };
+        if unchanged == same.spec {
+            spec = unchanged;
+        }
     }
     RemoteCluster { metadata: ObjectMeta { name: Some(id.to_string()), ..ObjectMeta::default() }, spec, status: None }
 }
@@ -123,33 +119,33 @@ pub(crate) fn status(
     let generation = existing.and_then(|e| e.metadata.generation);
     let (reachable, degraded) = match reach {
         Reach::Live { degraded } => (
-            Wanted::new("Reachable", Status::True, "PathsLive", "at least one gateway carries traffic to it"),
+            Wanted::new("Reachable", State::True, "PathsLive", "at least one gateway carries traffic to it"),
             match degraded {
-                Some(why) => Wanted::new("Degraded", Status::True, "PathsDown", why.as_str()),
-                None => Wanted::new("Degraded", Status::False, "AllPathsLive", "every gateway has all its paths"),
+                Some(why) => Wanted::new("Degraded", State::True, "PathsDown", why.as_str()),
+                None => Wanted::new("Degraded", State::False, "AllPathsLive", "every gateway has all its paths"),
             },
         ),
         Reach::Unknown => (
-            Wanted::new("Reachable", Status::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
-            Wanted::new("Degraded", Status::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
+            Wanted::new("Reachable", State::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
+            Wanted::new("Degraded", State::Unknown, "NotProbed", "no gateway of this cluster has a verdict yet"),
         ),
         Reach::Dark { reason, .. } => (
-            Wanted::new("Reachable", Status::False, "NoLivePath", reason.as_str()),
-            Wanted::new("Degraded", Status::True, "NoLivePath", reason.as_str()),
+            Wanted::new("Reachable", State::False, "NoLivePath", reason.as_str()),
+            Wanted::new("Degraded", State::True, "NoLivePath", reason.as_str()),
         ),
     };
     let stale = match silence {
         Silence { agent: Some(since), .. } => {
             let message =
                 format!("its agent has not been connected to the broker since {since}: imports may be out of date");
-            Wanted::new("StaleEndpoints", Status::True, "AgentSilent", message)
+            Wanted::new("StaleEndpoints", State::True, "AgentSilent", message)
         }
         Silence { broker: Some(since), .. } => {
             let message = format!("the broker has not been reached since {since}: imports may be out of date");
-            Wanted::new("StaleEndpoints", Status::True, "BrokerSilent", message)
+            Wanted::new("StaleEndpoints", State::True, "BrokerSilent", message)
         }
         Silence { agent: None, broker: None } => {
-            Wanted::new("StaleEndpoints", Status::False, "AgentConnected", "its agent keeps its records current")
+            Wanted::new("StaleEndpoints", State::False, "AgentConnected", "its agent keeps its records current")
         }
     };
     RemoteClusterStatus {

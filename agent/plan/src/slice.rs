@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use hawser_api::convert::{slice_endpoints, slice_ports};
 use hawser_api::core::{EndpointSlice, ObjectMeta};
 use hawser_api::labels;
-use hawser_model::export::{Endpoint, EndpointPort};
+use hawser_model::export::{Endpoint, EndpointGroup, EndpointPort};
 use hawser_model::{ClusterId, IpFamily, ServiceName};
-use k8s_openapi::api::discovery::v1 as k8s;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use sha2::{Digest, Sha256};
 
@@ -59,10 +59,22 @@ fn slice(
     endpoints: &[&Endpoint],
 ) -> EndpointSlice {
     let label = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    let usable = |e: &&Endpoint| Endpoint {
+        ready: e.ready && source.usable,
+        serving: e.serving && source.usable,
+        ..(*e).clone()
+    };
+    let group = EndpointGroup { family, ports: ports.to_vec(), endpoints: endpoints.iter().map(usable).collect() };
+    let mut written = slice_endpoints(&group);
+    if let Some(nodes) = source.nodes {
+        for (endpoint, e) in written.iter_mut().zip(endpoints) {
+            endpoint.node_name = e.addresses.iter().find_map(|a| nodes.get(a)).cloned();
+        }
+    }
     EndpointSlice {
         address_type: family.to_string(),
-        endpoints: endpoints.iter().map(|e| endpoint(source, e)).collect(),
-        ports: Some(ports.iter().map(port).collect()),
+        endpoints: written,
+        ports: Some(slice_ports(&group)),
         metadata: ObjectMeta {
             namespace: Some(source.service.namespace.to_string()),
             name: Some(name(source, family, ports, index)),
@@ -88,9 +100,12 @@ fn slice(
 
 fn name(source: &Source<'_>, family: IpFamily, ports: &[EndpointPort], index: usize) -> String {
     let mut hash = Sha256::new();
-    hash.update(family.to_string());
+    // Every part is followed by a zero byte: `web` of `east-1` and `web-east` of `1` are told apart here.
+    for part in [&*source.service.name, source.cluster.as_str(), &family.to_string()] {
+        hash.update(part);
+        hash.update([0]);
+    }
     for p in ports {
-        // Every part is followed by a zero byte: no two lists of ports give the same bytes.
         for part in [p.name.as_str(), p.protocol.as_str(), p.app_protocol.as_deref().unwrap_or_default()] {
             hash.update(part);
             hash.update([0]);
@@ -100,28 +115,4 @@ fn name(source: &Source<'_>, family: IpFamily, ports: &[EndpointPort], index: us
     hash.update((index as u64).to_be_bytes());
     let hex: String = hash.finalize().iter().take(5).map(|b| format!("{b:02x}")).collect();
     format!("{}-{}-{hex}", source.service.name, source.cluster)
-}
-
-fn endpoint(source: &Source<'_>, endpoint: &Endpoint) -> k8s::Endpoint {
-    k8s::Endpoint {
-        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
-        conditions: Some(k8s::EndpointConditions {
-            ready: Some(endpoint.ready && source.usable),
-            serving: Some(endpoint.serving && source.usable),
-            terminating: Some(endpoint.terminating),
-        }),
-        hostname: endpoint.hostname.clone(),
-        zone: endpoint.zone.clone(),
-        node_name: source.nodes.and_then(|n| endpoint.addresses.iter().find_map(|a| n.get(a)).cloned()),
-        ..k8s::Endpoint::default()
-    }
-}
-
-fn port(port: &EndpointPort) -> k8s::EndpointPort {
-    k8s::EndpointPort {
-        name: Some(port.name.clone()),
-        protocol: Some(port.protocol.as_str().to_owned()),
-        port: Some(i32::from(port.port)),
-        app_protocol: port.app_protocol.clone(),
-    }
 }

@@ -1,12 +1,13 @@
 //! Statuses of the operator's own objects: `Membership` and `ServiceExport`.
 
+use hawser_api::convert::condition::State;
 use hawser_api::core::{Condition, Time};
 use hawser_api::hawser::{Membership, MembershipStatus, RosterMember};
 use hawser_api::mcs::{ServiceExport, ServiceExportStatus};
 use hawser_model::merge::Merge;
 use jiff::Timestamp;
 
-use crate::condition::{Status, Wanted, keep, settle, whole_seconds};
+use crate::condition::{Wanted, keep, settle, whole_seconds};
 use crate::export::Outcome;
 use crate::shard::{RecordId, Refusal, Upload, Uploads};
 use crate::view::{Identity, Link, Roster};
@@ -127,34 +128,34 @@ pub(crate) fn membership(membership: &Membership, facts: &MembershipFacts<'_>) -
 fn joined(standing: &Standing, identity: Option<&Identity>) -> Wanted {
     let set = identity.map(|i| i.cluster_set.as_str()).unwrap_or_default();
     match standing {
-        Standing::Member => Wanted::new("Joined", Status::True, "Joined", format!("member of the cluster set {set:?}")),
+        Standing::Member => Wanted::new("Joined", State::True, "Joined", format!("member of the cluster set {set:?}")),
         Standing::NotJoined => {
-            Wanted::new("Joined", Status::False, "NotJoined", "this cluster has no identity; join it with hawser join")
+            Wanted::new("Joined", State::False, "NotJoined", "this cluster has no identity; join it with hawser join")
         }
         Standing::Out { reason, message } => {
-            Wanted::new("Joined", Status::False, reason, format!("not a member of the cluster set {set:?}: {message}"))
+            Wanted::new("Joined", State::False, reason, format!("not a member of the cluster set {set:?}: {message}"))
         }
-        Standing::Renamed { message } => Wanted::new("Joined", Status::False, "ClusterIdChanged", message.as_str()),
+        Standing::Renamed { message } => Wanted::new("Joined", State::False, "ClusterIdChanged", message.as_str()),
     }
 }
 
 fn reachable(facts: &MembershipFacts<'_>) -> Wanted {
     match (facts.identity, facts.link) {
         (None, _) => {
-            Wanted::new("BrokerReachable", Status::Unknown, "NotJoined", "there is no identity to connect with")
+            Wanted::new("BrokerReachable", State::Unknown, "NotJoined", "there is no identity to connect with")
         }
         (Some(_), Link::Connected) => {
-            Wanted::new("BrokerReachable", Status::True, "Connected", "the stream to the broker is open")
+            Wanted::new("BrokerReachable", State::True, "Connected", "the stream to the broker is open")
         }
-        (Some(_), Link::Connecting) => Wanted::new("BrokerReachable", Status::Unknown, "Connecting", "not tried yet"),
+        (Some(_), Link::Connecting) => Wanted::new("BrokerReachable", State::Unknown, "Connecting", "not tried yet"),
         (Some(_), Link::Unreachable { reason, message, .. }) => {
-            Wanted::new("BrokerReachable", Status::False, reason, message.as_str())
+            Wanted::new("BrokerReachable", State::False, reason, message.as_str())
         }
     }
 }
 
 fn prefixes_known(facts: &MembershipFacts<'_>) -> Wanted {
-    let no = |reason: &str, message: String| Wanted::new("PrefixesKnown", Status::False, reason, message);
+    let no = |reason: &str, message: String| Wanted::new("PrefixesKnown", State::False, reason, message);
     match (facts.prefixes, facts.claim) {
         (Prefixes::Missing, _) => {
             no("NoPrefixes", "spec.prefixes is empty: list the CIDRs that peers should route here".to_owned())
@@ -163,12 +164,12 @@ fn prefixes_known(facts: &MembershipFacts<'_>) -> Wanted {
         (Prefixes::Known, Some(Upload::Refused(refusal))) => no("Refused", refusal.to_string()),
         (Prefixes::Known, Some(Upload::Pending)) => Wanted::new(
             "PrefixesKnown",
-            Status::Unknown,
+            State::Unknown,
             "Pending",
             "the broker is being asked for the changed prefixes",
         ),
         (Prefixes::Known, Some(Upload::Durable) | None) => {
-            Wanted::new("PrefixesKnown", Status::True, "Known", "all prefixes are listed in spec.prefixes")
+            Wanted::new("PrefixesKnown", State::True, "Known", "all prefixes are listed in spec.prefixes")
         }
     }
 }
@@ -184,24 +185,24 @@ pub(crate) fn export(
     let before = export.status.as_ref().map(|s| s.conditions.as_slice()).unwrap_or_default();
     let generation = export.metadata.generation;
     let settle = |wanted: Wanted| settle(before, vec![wanted], generation, now);
-    let valid = Wanted::new("Valid", Status::True, "Valid", "the Service can be exported");
+    let valid = Wanted::new("Valid", State::True, "Valid", "the Service can be exported");
     let mut conditions = Vec::new();
     match outcome {
         Outcome::Invalid { reason, message } => {
-            conditions.extend(settle(Wanted::new("Valid", Status::False, reason, message.as_str())));
-            conditions.extend(settle(Wanted::new("Ready", Status::False, "Failed", message.as_str())));
+            conditions.extend(settle(Wanted::new("Valid", State::False, reason, message.as_str())));
+            conditions.extend(settle(Wanted::new("Ready", State::False, "Failed", message.as_str())));
         }
         Outcome::Denied { message } => {
             conditions.extend(settle(valid));
-            conditions.extend(settle(Wanted::new("Ready", Status::False, "Failed", message.as_str())));
+            conditions.extend(settle(Wanted::new("Ready", State::False, "Failed", message.as_str())));
         }
         Outcome::Valid(own) => {
             conditions.extend(settle(valid));
             conditions.extend(match published(own, uploads) {
-                Published::Yes => settle(Wanted::new("Ready", Status::True, "Exported", "the broker holds it")),
+                Published::Yes => settle(Wanted::new("Ready", State::True, "Exported", "the broker holds it")),
                 Published::Pending => settle(pending("it is on its way to the broker")),
                 Published::Refused(refusal) => {
-                    settle(Wanted::new("Ready", Status::False, "Failed", refusal.to_string()))
+                    settle(Wanted::new("Ready", State::False, "Failed", refusal.to_string()))
                 }
                 // A restart without a broker takes nothing back.
                 Published::Unknown => match keep(before, "Ready") {
@@ -234,12 +235,11 @@ pub(crate) fn export_of_none(export: &ServiceExport, now: Timestamp) -> ServiceE
 }
 
 fn pending(message: &str) -> Wanted {
-    Wanted::new("Ready", Status::False, "Pending", message)
+    Wanted::new("Ready", State::False, "Pending", message)
 }
 
 fn conflict(merged: &Merge) -> Wanted {
-    let status = if merged.conflicts.is_empty() { Status::False } else { Status::True };
-    Wanted::new("Conflict", status, &merged.reason(), merged.message())
+    Wanted::new("Conflict", (!merged.conflicts.is_empty()).into(), &merged.reason(), merged.message())
 }
 
 fn skipped(skipped: &[String]) -> Wanted {
@@ -248,7 +248,7 @@ fn skipped(skipped: &[String]) -> Wanted {
     if skipped.len() > SHOWN {
         message.push_str(&format!("; and {} more", skipped.len() - SHOWN));
     }
-    Wanted::new("EndpointsSkipped", Status::True, "NotPublishable", message)
+    Wanted::new("EndpointsSkipped", State::True, "NotPublishable", message)
 }
 
 enum Published {

@@ -436,3 +436,25 @@ fn a_bad_prefix_holds_back_the_shard_and_keeps_imports() {
     assert_eq!(known.reason, "Invalid");
     assert!(known.message.contains("spec.prefixes") && known.message.contains("10.1.0/16"), "{}", known.message);
 }
+
+#[test]
+fn slices_of_names_that_run_together_are_told_apart() {
+    let mut world = World::new();
+    world.roster.as_mut().unwrap().members.insert((cluster("a"), 1), prefixes(&["10.4.0.0/16"]));
+    world.roster.as_mut().unwrap().members.insert((cluster("web-a"), 1), prefixes(&["10.5.0.0/16"]));
+    world.remote_export("a", "shop/shop-web", 5, 80, &["10.4.0.5"]);
+    world.remote_export("web-a", "shop/shop", 5, 80, &["10.5.0.5"]);
+    world.settle();
+    assert_eq!(addresses(&world.imported_slices()), ["10.4.0.5", "10.5.0.5"]);
+}
+
+#[test]
+fn a_new_member_is_one_before_it_has_the_roster() {
+    let mut world = World::new();
+    (world.roster, world.view) = (None, None);
+    world.settle();
+    assert_eq!(world.local.properties.len(), 2);
+    assert!(world.local.remote_clusters.is_empty());
+    let status = world.local.membership.as_ref().unwrap().status.clone().unwrap();
+    assert_eq!((status.conditions[0].reason.as_str(), status.roster_revision), ("Joined", 0));
+}

@@ -1,7 +1,7 @@
 //! A broker with its store and clusters with their agents in one process: real TLS on loopback, real files, memory as the local
 //! API.
 #![allow(dead_code, missing_docs, unreachable_pub, reason = "shared by test binaries that each use a part")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and say how long things took")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
