@@ -3,21 +3,25 @@
 //! The other ends: the gateway process answers; other nodes' route agents take [`Message::GatewayGone`]. Messages are of
 //! `hawser-node-probe`, verdicts of `hawser-liveness`; what comes out is one [`GatewayView`] per gateway.
 
+mod gateway;
+mod voice;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use hawser_liveness::{ClusterState, Config, Event, Path, State, Time};
+use hawser_liveness::{Event, Time};
 use hawser_model::NodeName;
-use hawser_node_probe::{Envelope, Listener, LivePage, LiveView, MAX_DATAGRAM, Message, ProbeKey, Speaker, link_local};
-use hawser_route_plan::{ClusterReach, GatewayView};
+use hawser_node_probe::{MAX_DATAGRAM, Message, link_local};
+use hawser_route_plan::GatewayView;
 use tokio::sync::{mpsc, watch};
-use zeroize::Zeroizing;
 
 use crate::metrics::Metrics;
 use crate::socket::ProbeSocket;
+use gateway::Gateway;
+use voice::Voice;
 
 /// What is known of each gateway.
 pub(crate) type Gateways = Arc<BTreeMap<NodeName, GatewayView>>;
@@ -42,18 +46,6 @@ pub(crate) struct Asked {
 /// This node's gateway process is gone: its TUN vanished.
 pub(crate) struct OwnGatewayGone;
 
-struct Gateway {
-    path: Path,
-    view: LiveView,
-}
-
-/// The voice and the ear, which need the shared key.
-struct Voice {
-    text: Zeroizing<String>,
-    speaker: Speaker,
-    listener: Listener,
-}
-
 /// See the module.
 pub(crate) struct Prober {
     node: NodeName,
@@ -64,6 +56,8 @@ pub(crate) struct Prober {
     metrics: Metrics,
     start: Instant,
     voice: Option<Voice>,
+    /// Why there is no voice, as it was said.
+    mute: Option<String>,
     socket: Option<ProbeSocket>,
     gateways: BTreeMap<NodeName, Gateway>,
     /// When the rest of an end is to be told: how often still.
@@ -98,6 +92,7 @@ impl Prober {
             metrics,
             start: Instant::now(),
             voice: None,
+            mute: None,
             socket: None,
             gateways: BTreeMap::new(),
             telling: None,
@@ -161,27 +156,14 @@ impl Prober {
 
     /// Takes the shared key, anew where it changed: `hawser join` makes it.
     fn read_key(&mut self) {
-        let text = match std::fs::read_to_string(&self.key) {
-            Ok(text) => Zeroizing::new(text),
+        match Voice::read(&self.key, &self.node, self.voice.as_ref()) {
+            Ok(Some(voice)) => self.voice = Some(voice),
+            Ok(None) => {}
             Err(error) => {
-                if !self.asked.borrow().gateways.is_empty() && self.voice.is_none() {
-                    tracing::warn!(path = %self.key.display(), %error, "no probe key: gateways are not asked");
+                let said = self.mute.replace(error.clone());
+                if !self.asked.borrow().gateways.is_empty() && said != self.mute {
+                    tracing::warn!(path = %self.key.display(), %error, "without the probe key gateways are not asked");
                 }
-                return;
-            }
-        };
-        if self.voice.as_ref().is_some_and(|v| v.text == text) {
-            return;
-        }
-        match (ProbeKey::from_text(&text), ProbeKey::from_text(&text)) {
-            (Ok(voice), Ok(ear)) => {
-                let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let instance = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
-                let speaker = Speaker::new(voice, self.node.clone(), instance);
-                self.voice = Some(Voice { text, speaker, listener: Listener::new(ear, instance) });
-            }
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(path = %self.key.display(), %error, "the probe key can't be used");
             }
         }
     }
@@ -207,8 +189,7 @@ impl Prober {
         let now = self.time();
         self.gateways.retain(|name, _| asked.gateways.contains(name));
         for name in asked.gateways {
-            let fresh = || Gateway { path: Path::new(Config::default(), now), view: LiveView::default() };
-            self.gateways.entry(name).or_insert_with(fresh);
+            self.gateways.entry(name).or_insert_with(|| Gateway::new(now));
         }
     }
 
@@ -282,46 +263,5 @@ impl Prober {
             }
             changed
         });
-    }
-}
-
-impl Gateway {
-    fn take(&mut self, said: &Envelope, now: Time) {
-        let page = |gateway: &mut Self, page: &LivePage| {
-            gateway.view.apply(said.instance, page);
-            gateway.path.handle_drain(gateway.view.draining());
-        };
-        match &said.message {
-            Message::Answer { seq, page: state, .. } => {
-                self.path.handle_probe_answer(*seq, now);
-                page(self, state);
-            }
-            Message::Notice { page: state } => {
-                self.path.handle_authenticated(now);
-                page(self, state);
-            }
-            Message::GatewayGone => self.path.handle_gone(now),
-            // Nobody asks a route agent.
-            Message::Ask { .. } => {}
-        }
-    }
-
-    fn view(&self) -> GatewayView {
-        let reach = |state| match state {
-            ClusterState::Live => ClusterReach::Live,
-            ClusterState::Held => ClusterReach::Held,
-            ClusterState::Unknown => ClusterReach::Unknown,
-            ClusterState::Dark => ClusterReach::Dark,
-        };
-        GatewayView {
-            path: match self.path.state() {
-                State::Up | State::Suspect => hawser_route_plan::Path::Usable,
-                State::Held => hawser_route_plan::Path::Held,
-                State::Unknown => hawser_route_plan::Path::Unknown,
-                State::Down => hawser_route_plan::Path::Down,
-            },
-            draining: self.view.draining(),
-            clusters: self.view.clusters().map(|(id, state)| (id.clone(), reach(state))).collect(),
-        }
     }
 }

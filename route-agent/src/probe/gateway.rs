@@ -1,0 +1,59 @@
+//! One gateway: whether it answers, and what it says it reaches.
+
+use hawser_liveness::{ClusterState, Config, Path, State, Time};
+use hawser_node_probe::{Envelope, LivePage, LiveView, Message};
+use hawser_route_plan::{ClusterReach, GatewayView};
+
+/// See the module.
+pub(super) struct Gateway {
+    pub(super) path: Path,
+    view: LiveView,
+}
+
+impl Gateway {
+    /// A gateway of which nothing is known yet.
+    pub(super) fn new(now: Time) -> Self {
+        Self { path: Path::new(Config::default(), now), view: LiveView::default() }
+    }
+
+    /// Takes in what its process or its node says.
+    pub(super) fn take(&mut self, said: &Envelope, now: Time) {
+        let page = |gateway: &mut Self, page: &LivePage| {
+            gateway.view.apply(said.instance, page);
+            gateway.path.handle_drain(gateway.view.draining());
+        };
+        match &said.message {
+            Message::Answer { seq, page: state, .. } => {
+                self.path.handle_probe_answer(*seq, now);
+                page(self, state);
+            }
+            Message::Notice { page: state } => {
+                self.path.handle_authenticated(now);
+                page(self, state);
+            }
+            Message::GatewayGone => self.path.handle_gone(now),
+            // Nobody asks a route agent.
+            Message::Ask { .. } => {}
+        }
+    }
+
+    /// What is known of it.
+    pub(super) fn view(&self) -> GatewayView {
+        let reach = |state| match state {
+            ClusterState::Live => ClusterReach::Live,
+            ClusterState::Held => ClusterReach::Held,
+            ClusterState::Unknown => ClusterReach::Unknown,
+            ClusterState::Dark => ClusterReach::Dark,
+        };
+        GatewayView {
+            path: match self.path.state() {
+                State::Up | State::Suspect => hawser_route_plan::Path::Usable,
+                State::Held => hawser_route_plan::Path::Held,
+                State::Unknown => hawser_route_plan::Path::Unknown,
+                State::Down => hawser_route_plan::Path::Down,
+            },
+            draining: self.view.draining(),
+            clusters: self.view.clusters().map(|(id, state)| (id.clone(), reach(state))).collect(),
+        }
+    }
+}
