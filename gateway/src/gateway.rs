@@ -262,7 +262,8 @@ impl Gateway {
 
     fn note_problems(&mut self, problems: BTreeSet<Problem>) {
         for problem in problems.difference(&self.problems) {
-            tracing::warn!(object = problem.object, field = problem.field, rule = problem.rule, "left out");
+            let Problem { object, field, rule, remedy } = problem;
+            tracing::warn!(object, field, rule, remedy, "left out");
         }
         self.problems = problems;
     }

@@ -27,13 +27,15 @@ pub(crate) struct Memory {
     dir: PathBuf,
     roster: Option<Roster>,
     inputs: Option<Inputs>,
+    /// The lower revision that was last reported.
+    reported: Option<i64>,
 }
 
 impl Memory {
     /// Reads what an earlier run left in `dir`. A file that can't be read is reported and counts as absent: the local API
     /// will say it all again.
     pub(crate) fn open(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), roster: read(&dir.join(ROSTER)), inputs: read(&dir.join(INPUTS)) }
+        Self { dir: dir.to_owned(), roster: read(&dir.join(ROSTER)), inputs: read(&dir.join(INPUTS)), reported: None }
     }
 
     /// What was last applied.
@@ -49,11 +51,13 @@ impl Memory {
         let Some(offered) = offered else { return Ok(self.roster.clone().unwrap_or_default()) };
         match &self.roster {
             Some(known) if known.revision > offered.revision => {
-                tracing::warn!(
-                    offered = offered.revision,
-                    known = known.revision,
-                    "the local API offers an older roster than was seen before; it is ignored until the agent catches up"
-                );
+                if self.reported.replace(offered.revision) != Some(offered.revision) {
+                    tracing::warn!(
+                        offered = offered.revision,
+                        known = known.revision,
+                        "the local API offers an older roster than was seen before; it is ignored until the agent catches up"
+                    );
+                }
                 Ok(known.clone())
             }
             Some(known) if known == offered => Ok(known.clone()),

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hawser_api::hawser::{GatewayNodeSpec, LaneSpec, RemoteClusterSpec, RemoteGateway, RosterMember};
-use hawser_model::{Candidate, ClusterId, Gateway, IpFamily, Lane, NodeName, PrefixSet, PublicKey};
-use hawser_tunnel::{LANES_MAX, LaneInfo, PeerCluster, PeerGateway, Peers};
+use hawser_api::convert::{Invalid, remote_cluster};
+use hawser_api::hawser::{self, GatewayNodeSpec, LaneSpec, RemoteClusterSpec, RosterMember};
+use hawser_model::{Candidate, ClusterId, IpFamily, NodeName, PrefixSet, RemoteCluster};
+use hawser_tunnel::{LaneInfo, PeerCluster, PeerGateway, Peers};
 use ipnet::IpNet;
 
 use crate::memory::Roster;
@@ -21,11 +22,19 @@ pub(crate) struct Problem {
     pub(crate) object: String,
     pub(crate) field: String,
     pub(crate) rule: String,
+    pub(crate) remedy: String,
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        let Invalid { object, field, rule, remedy } = invalid;
+        Self { object, field, rule, remedy }
+    }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}: {}", self.object, self.field, self.rule)
+        write!(f, "{}: {}: {}; {}", self.object, self.field, self.rule, self.remedy)
     }
 }
 
@@ -44,23 +53,21 @@ pub(crate) struct Plan {
 struct Problems(BTreeSet<Problem>);
 
 impl Problems {
-    fn add(&mut self, object: &str, field: impl Into<String>, rule: impl fmt::Display) {
-        self.0.insert(Problem { object: object.to_owned(), field: field.into(), rule: rule.to_string() });
+    fn add(&mut self, object: &str, field: impl Into<String>, rule: &str, remedy: &str) {
+        let (object, field) = (object.to_owned(), field.into());
+        self.0.insert(Problem { object, field, rule: rule.to_owned(), remedy: remedy.to_owned() });
     }
 
     /// Keeps what parses.
-    fn parsed<T>(
-        &mut self,
-        object: &str,
-        field: &str,
-        items: &[String],
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Vec<T> {
+    fn cidrs(&mut self, object: &str, field: &str, items: &[String]) -> Vec<IpNet> {
         let mut kept = Vec::with_capacity(items.len());
         for (index, item) in items.iter().enumerate() {
-            match parse(item) {
-                Ok(value) => kept.push(value),
-                Err(rule) => self.add(object, format!("{field}[{index}] {item:?}"), rule),
+            match item.parse::<IpNet>() {
+                Ok(net) => kept.push(net.trunc()),
+                Err(_) => {
+                    let field = format!("{field}[{index}] {item:?}");
+                    self.add(object, field, "it must be a CIDR such as 10.1.0.0/16 or fd01::/48", "correct it");
+                }
             }
         }
         kept
@@ -80,31 +87,33 @@ pub(crate) fn plan(
         object: "Membership default".to_owned(),
         field: "spec.clusterId".to_owned(),
         rule: e.to_string(),
+        remedy: "correct the membership".to_owned(),
     })?;
-    let prefixes = PrefixSet::new(problems.parsed("Membership default", "spec.prefixes", &inputs.prefixes, cidr));
+    let prefixes = PrefixSet::new(problems.cidrs("Membership default", "spec.prefixes", &inputs.prefixes));
     let me = inputs.nodes.iter().find(|n| n.name == node.as_str());
     let object = format!("Node {node}");
     if me.is_none() {
         problems.add(
             &object,
             "metadata.name",
-            "this host has no Node object: write one with its addresses and podCIDRs",
+            "this host has no Node object",
+            "write one with its addresses and podCIDRs",
         );
     }
-    let pod_cidrs = me.map_or_else(Vec::new, |n| problems.parsed(&object, "spec.podCIDRs", &n.pod_cidrs, cidr));
+    let pod_cidrs = me.map_or_else(Vec::new, |n| problems.cidrs(&object, "spec.podCIDRs", &n.pod_cidrs));
     let mut names = BTreeSet::new();
     let mut clusters: Vec<PeerCluster> = Vec::new();
     for remote in &inputs.remotes {
         if !is_member(remote, roster) || remote.cluster_id == inputs.cluster_id {
             continue;
         }
-        match peer_cluster(remote, answers, &mut names, &mut problems) {
-            Ok(peer) if clusters.iter().any(|c| c.id == peer.id) => {
-                problems.add(&format!("RemoteCluster {}", peer.id), "spec.clusterId", "another object has the same id");
+        match remote_cluster(&hawser::RemoteCluster::new(&remote.cluster_id, remote.clone())) {
+            Ok((remote, skipped)) => {
+                problems.0.extend(skipped.into_iter().map(Problem::from));
+                clusters.push(peer_cluster(remote, answers, &mut names));
             }
-            Ok(peer) => clusters.push(peer),
-            Err(problem) => {
-                problems.0.insert(problem);
+            Err(invalid) => {
+                problems.0.insert(invalid.into());
             }
         }
     }
@@ -140,86 +149,36 @@ fn lane_spec(lane: &LaneInfo) -> LaneSpec {
     LaneSpec { public_key: STANDARD.encode(lane.key.0), port: lane.port, next_public_key: None }
 }
 
-fn cidr(text: &str) -> Result<IpNet, String> {
-    text.parse::<IpNet>()
-        .map(|n| n.trunc())
-        .map_err(|_| "it must be a CIDR such as 10.1.0.0/16 or fd01::/48".to_owned())
-}
-
+/// A cluster's gateways with the addresses that their candidates stand for; names are added to `names`.
 fn peer_cluster(
-    remote: &RemoteClusterSpec,
+    remote: RemoteCluster,
     answers: &BTreeMap<String, Vec<IpAddr>>,
     names: &mut BTreeSet<String>,
-    problems: &mut Problems,
-) -> Result<PeerCluster, Problem> {
-    let object = format!("RemoteCluster {}", remote.cluster_id);
-    let wrong = |field: &str, rule: String| Problem { object: object.clone(), field: field.to_owned(), rule };
-    let id = ClusterId::new(&remote.cluster_id).map_err(|e| wrong("spec.clusterId", e.to_string()))?;
-    let generation =
-        u64::try_from(remote.generation).map_err(|_| wrong("spec.generation", "it must not be negative".to_owned()))?;
-    let prefixes = PrefixSet::new(problems.parsed(&object, "spec.prefixes", &remote.prefixes, cidr));
-    let mut gateways: Vec<PeerGateway> = Vec::new();
-    for (index, gateway) in remote.gateways.iter().enumerate() {
-        match peer_gateway(gateway, answers, names) {
-            Ok(peer) if gateways.iter().any(|g| g.gateway.node == peer.gateway.node) => {
-                problems.add(&object, format!("spec.gateways[{index}].node"), "another gateway has the same node");
-            }
-            Ok(peer) => gateways.push(peer),
-            Err((field, rule)) => problems.add(&object, format!("spec.gateways[{index}].{field}"), rule),
-        }
-    }
-    Ok(PeerCluster { id, generation, prefixes, gateways })
-}
-
-fn peer_gateway(
-    gateway: &RemoteGateway,
-    answers: &BTreeMap<String, Vec<IpAddr>>,
-    names: &mut BTreeSet<String>,
-) -> Result<PeerGateway, (String, String)> {
-    let node = NodeName::new(&gateway.node).map_err(|e| ("node".to_owned(), e.to_string()))?;
-    if gateway.lanes.is_empty() || gateway.lanes.len() > LANES_MAX {
-        return Err(("lanes".to_owned(), format!("there must be 1 to {LANES_MAX}")));
-    }
-    let mut lanes = Vec::with_capacity(gateway.lanes.len());
-    for (index, lane) in gateway.lanes.iter().enumerate() {
-        let at = |field: &str| format!("lanes[{index}].{field}");
-        if lane.port == 0 {
-            return Err((at("port"), "it must not be 0".to_owned()));
-        }
-        let next = lane.next_public_key.as_deref().map(key).transpose().map_err(|r| (at("nextPublicKey"), r))?;
-        let public_key = key(&lane.public_key).map_err(|rule| (at("publicKey"), rule))?;
-        lanes.push(Lane { public_key, port: lane.port, next_public_key: next });
-    }
-    let (mut candidates, mut addresses) = (Vec::new(), Vec::new());
-    for text in &gateway.candidates {
-        match text.parse::<IpAddr>() {
-            Ok(address) => {
-                addresses.push(address);
-                candidates.push(Candidate::Address(address));
-            }
-            Err(_) => {
-                addresses.extend(answers.get(text).into_iter().flatten());
-                names.insert(text.clone());
-                candidates.push(Candidate::Name(text.clone()));
+) -> PeerCluster {
+    let mut gateways = Vec::with_capacity(remote.gateways.len());
+    for gateway in remote.gateways {
+        let mut addresses = BTreeSet::new();
+        for candidate in &gateway.candidates {
+            match candidate {
+                Candidate::Address(address) => {
+                    addresses.insert(*address);
+                }
+                Candidate::Name(name) => {
+                    addresses.extend(answers.get(name).into_iter().flatten());
+                    names.insert(name.clone());
+                }
             }
         }
+        gateways.push(PeerGateway { gateway, addresses: addresses.into_iter().collect() });
     }
-    let mut seen = BTreeSet::new();
-    addresses.retain(|a| seen.insert(*a));
-    let preferred = gateway.preferred_prefixes.iter().filter_map(|p| p.parse().ok()).collect();
-    let gateway = Gateway { node, lanes, candidates, preferred, probes: gateway.probes };
-    Ok(PeerGateway { gateway, addresses })
-}
-
-fn key(text: &str) -> Result<PublicKey, String> {
-    let bytes = STANDARD.decode(text).ok().and_then(|b| <[u8; 32]>::try_from(b).ok());
-    bytes.map(PublicKey).ok_or_else(|| "it must be an X25519 public key, 32 bytes in base64".to_owned())
+    PeerCluster { id: remote.id, generation: remote.generation, prefixes: remote.prefixes, gateways }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::view::NodeFacts;
+    use hawser_api::hawser::RemoteGateway;
 
     fn gateway(node: &str, candidates: &[&str]) -> RemoteGateway {
         RemoteGateway {
@@ -236,7 +195,7 @@ mod tests {
             cluster_id: id.to_owned(),
             generation,
             roster_revision: 1,
-            prefixes: vec!["10.2.0.0/16".to_owned(), "nonsense".to_owned()],
+            prefixes: vec!["10.2.0.0/16".to_owned()],
             gateways,
         }
     }
@@ -286,13 +245,8 @@ mod tests {
         let expected: Vec<IpAddr> = vec!["192.0.2.2".parse().unwrap(), "192.0.2.7".parse().unwrap()];
         assert_eq!(east.gateways[0].addresses, expected);
         assert_eq!(plan.names, BTreeSet::from(["gw.example.org".to_owned()]));
-        let shown: Vec<String> = plan.problems.iter().map(Problem::to_string).collect();
-        let expected = [
-            "RemoteCluster east: spec.gateways[1].lanes[0].publicKey: it must be an X25519 public key, 32 bytes in base64",
-            "RemoteCluster east: spec.gateways[2].node: another gateway has the same node",
-            "RemoteCluster east: spec.prefixes[1] \"nonsense\": it must be a CIDR such as 10.1.0.0/16 or fd01::/48",
-        ];
-        assert_eq!(shown, expected);
+        let fields: Vec<&str> = plan.problems.iter().map(|p| p.field.as_str()).collect();
+        assert_eq!(fields, ["spec.gateways[1].lanes[0].publicKey", "spec.gateways[2].node"], "{:#?}", plan.problems);
     }
 
     #[test]

@@ -15,7 +15,9 @@ use hawser_gateway::Args;
 use hawser_liveness::{ClusterState, Time};
 use hawser_local_api_directory::SiteArgs;
 use hawser_model::NodeName;
-use hawser_model::defaults::{NODE_NOTICE_PORT, NODE_PROBE_PORT, OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TUN_DEVICE};
+use hawser_model::defaults::{
+    NODE_NOTICE_PORT, NODE_PROBE_PORT, OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TUN_DEVICE,
+};
 use hawser_node_probe::{Listener, Message, ProbeKey, Speaker, link_local};
 use hawser_telemetry::{AdminArgs, Shutdown};
 use hawser_testbed::{Netns, Switch, wait_for};
@@ -356,7 +358,7 @@ fn node_probes_are_answered_and_changes_are_told_unasked() {
     let (socket, index) = socket;
     let gateway = SocketAddrV6::new(own, NODE_PROBE_PORT, 0, index);
     let key = ProbeKey::from_text(PROBE_KEY).unwrap();
-    let (mut speaker, mut listener) = (Speaker::new(key.clone(), node, 5), Listener::new(key.clone(), 5));
+    let (mut speaker, mut listener) = (Speaker::new(key.clone(), node, 5), Listener::new(key, 5));
     let mut buffer = [0u8; 2048];
     let mut seq = 0;
     wait_for("an answer", LIMIT, || {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use hawser_liveness::{ClusterState, Time};
 use hawser_model::ClusterId;
-use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT};
+use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE, VXLAN_DEVICE};
 use tokio::sync::watch;
 
 use crate::netlink::{Desired, Device, Route};
@@ -138,14 +138,15 @@ pub(crate) fn inner_mtu(addresses: &[std::net::IpAddr]) -> u16 {
     outer.min(9216).saturating_sub(hawser_model::defaults::WIREGUARD_OVERHEAD).max(MTU_MIN)
 }
 
-/// The addresses of this host's links.
+/// The addresses of this host's links. Those on Hawser's own devices are the node's place inside the cluster's prefixes.
 pub(crate) fn host_addresses() -> Vec<std::net::IpAddr> {
     let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
     let address = |storage: nix::sys::socket::SockaddrStorage| -> Option<std::net::IpAddr> {
         let v4 = storage.as_sockaddr_in().map(|a| a.ip().into());
         v4.or_else(|| storage.as_sockaddr_in6().map(|a| a.ip().into()))
     };
-    interfaces.filter_map(|i| i.address.and_then(address)).collect()
+    let foreign = interfaces.filter(|i| i.interface_name != TUN_DEVICE && i.interface_name != VXLAN_DEVICE);
+    foreign.filter_map(|i| i.address.and_then(address)).collect()
 }
 
 #[cfg(test)]

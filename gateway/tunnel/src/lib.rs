@@ -175,6 +175,7 @@ impl Tunnel {
         if unchanged {
             return;
         }
+        next.warn_refused(&current);
         self.shared.snapshot.store(Arc::new(next));
         self.shared.ring_all();
         self.shared.changed.notify_one();

@@ -12,6 +12,8 @@ use rtnetlink::packet_route::link::{AfSpecInet6, AfSpecUnspec, In6AddrGenMode, L
 use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric};
 use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder};
 
+use crate::udp::SEGMENTS_MAX;
+
 /// A kernel request that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} failed: {source}")]
@@ -78,7 +80,10 @@ impl Device {
         if let Err(error) = self.handle.link().set(message).execute().await {
             tracing::debug!(%error, "the TUN keeps its IPv6 address generation mode");
         }
-        let message = LinkUnspec::new_with_index(self.index).mtu(u32::from(mtu)).up().build();
+        // A superpacket must fit one batch of segments, whatever the segments' size.
+        let whole = LinkAttribute::GsoMaxSegs(SEGMENTS_MAX as u32);
+        let message =
+            LinkUnspec::new_with_index(self.index).append_extra_attribute(whole).mtu(u32::from(mtu)).up().build();
         self.handle.link().set(message).execute().await.map_err(failed("bringing the TUN up"))
     }
 

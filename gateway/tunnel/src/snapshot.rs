@@ -24,6 +24,8 @@ pub(crate) struct PathSpec {
     pub(crate) lanes: Vec<Lane>,
     /// Where to try; none inside a prefix of the cluster set.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Candidates that are inside one, or nowhere.
+    pub(crate) refused: Vec<IpAddr>,
     /// Largest inner packet.
     pub(crate) mtu: u16,
     /// False for a plain WireGuard endpoint, which knows one key of ours: lane 0's.
@@ -63,7 +65,7 @@ impl Snapshot {
                     generation: cluster.generation,
                     gateway: peer.gateway.node.clone(),
                 };
-                let addresses = outer_addresses(&peers, peer, &key);
+                let (addresses, refused) = outer_addresses(&peers, peer);
                 let board = previous
                     .and_then(|p| p.paths.iter().find(|path| path.key == key))
                     .map_or_else(Arc::default, |path| Arc::clone(&path.board));
@@ -72,6 +74,7 @@ impl Snapshot {
                     lanes: peer.gateway.lanes.clone(),
                     mtu: mtu(&addresses),
                     addresses,
+                    refused,
                     probes: peer.gateway.probes,
                     board,
                     key,
@@ -83,6 +86,23 @@ impl Snapshot {
     }
 }
 
+impl Snapshot {
+    /// Names the candidates that are not tried, where `previous` did not have them.
+    pub(crate) fn warn_refused(&self, previous: &Self) {
+        for spec in self.paths.iter().filter(|spec| !spec.refused.is_empty()) {
+            if previous.paths.iter().any(|p| p.key == spec.key && p.refused == spec.refused) {
+                continue;
+            }
+            let (cluster, gateway) = (&spec.key.cluster, &spec.key.gateway);
+            tracing::warn!(
+                %cluster, %gateway, addresses = ?spec.refused,
+                "candidates inside the cluster set's own prefixes are not tried: a tunnel would run inside itself; \
+                 list an address of the underlay"
+            );
+        }
+    }
+}
+
 /// Whether an outer address would lead into a tunnel, or nowhere.
 pub(crate) fn is_inner(peers: &Peers, address: IpAddr) -> bool {
     address.is_unspecified()
@@ -91,18 +111,9 @@ pub(crate) fn is_inner(peers: &Peers, address: IpAddr) -> bool {
         || peers.clusters.iter().any(|c| c.prefixes.contains(address))
 }
 
-fn outer_addresses(peers: &Peers, peer: &PeerGateway, key: &PathKey) -> Vec<IpAddr> {
-    let (refused, usable): (Vec<IpAddr>, Vec<IpAddr>) =
-        peer.addresses.iter().map(IpAddr::to_canonical).partition(|&a| is_inner(peers, a));
-    if !refused.is_empty() {
-        let (cluster, gateway) = (&key.cluster, &key.gateway);
-        tracing::warn!(
-            %cluster, %gateway, addresses = ?refused,
-            "candidates inside the cluster set's own prefixes are not tried: a tunnel would run inside itself; \
-             list an address of the underlay"
-        );
-    }
-    usable
+/// The addresses to try, and those that may not be.
+fn outer_addresses(peers: &Peers, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    peer.addresses.iter().map(IpAddr::to_canonical).partition(|&a| !is_inner(peers, a))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Host, LIMIT, Outer, Pinged, pair, ping, ping_from, pod, udp_echo};
+use common::{Host, LIMIT, Outer, Pinged, pair, ping, ping_from, pod, tcp_echo, udp_echo};
 use hawser_liveness::ClusterState;
 use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE};
 use hawser_testbed::{Switch, wait_for};
@@ -102,6 +102,8 @@ fn packets_of_the_paths_size_pass_and_larger_ones_are_answered() {
     let (_switch, a, b) = pair(keys.path(), [1, 1], Outer::V4);
     let routes = a.ns.ip(&format!("route show table {TABLE_REMOTE}")).unwrap();
     assert!(routes.contains("mtu 1420"), "{routes}");
+    let link = a.ns.ip(&format!("-d link show {TUN_DEVICE}")).unwrap();
+    assert!(link.contains("mtu 1420") && link.contains("gso_max_segs 64"), "{link}");
     let (_pods, pod, [v4, v6]) = pod(&a);
     assert_eq!(ping_from(&pod, v4, b.inner(Outer::V4), 1420 - 28), Pinged::Reply);
     assert_eq!(ping_from(&pod, v6, b.inner(Outer::V6), 1420 - 48), Pinged::Reply);
@@ -144,6 +146,18 @@ fn a_drain_is_heard_by_the_peer() {
     .unwrap();
     // The only gateway carries on.
     udp_echo(&b, &a, Outer::V4, 100);
+}
+
+#[test]
+fn load_raises_no_alarm_and_loses_no_byte() {
+    let keys = tempfile::tempdir().unwrap();
+    let (_switch, a, b) = pair(keys.path(), [2, 2], Outer::V4);
+    assert_eq!(tcp_echo(&a, &b, Outer::V4, 30_000_000), 30_000_000);
+    for host in [&a, &b] {
+        let report = host.tunnel().report();
+        assert!(report.paths[0].state.is_live(), "{report:#?}");
+        assert_eq!(report.clusters[0].last_failover, None, "{report:#?}");
+    }
 }
 
 #[test]
