@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use hawser_dns::Zone;
 use hawser_model::NodeName;
 use hawser_model::defaults::{TUN_DEVICE, VXLAN_DEVICE};
 use hawser_route_kernel::monitor::{Event, Monitor};
@@ -18,13 +17,15 @@ use hawser_telemetry::{Readiness, ReadyHandle};
 use tokio::sync::{mpsc, watch};
 
 use crate::metrics::Metrics;
-use crate::names::Served;
-use crate::objects::{self, Known, Problem, ZoneParts};
+use crate::names::Names;
+use crate::objects::{self, Known, Problem, Seen};
 use crate::probe::{Asked, Gateways, OwnGatewayGone};
 use crate::view::Views;
 
 /// Between full passes while nothing changes.
 const PERIOD: Duration = Duration::from_secs(10);
+/// Between full passes while the kernel refuses something.
+const RETRY: Duration = Duration::from_secs(1);
 /// What comes in this time is one pass.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How long a fresh process waits for gateways' first answers before it moves routes that an earlier one left: until then it
@@ -40,7 +41,7 @@ pub(crate) struct Parts {
     pub(crate) gateways: watch::Receiver<Gateways>,
     pub(crate) asked: watch::Sender<Asked>,
     pub(crate) gone: mpsc::Sender<OwnGatewayGone>,
-    pub(crate) served: watch::Sender<Served>,
+    pub(crate) names: Names,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
 }
@@ -53,9 +54,6 @@ pub(crate) struct Agent {
     host: Host,
     /// What the kernel was last made to hold; none before the first pass.
     applied: Option<Desired>,
-    /// What the zone served now was made of.
-    zone: Option<(ZoneParts, BTreeSet<hawser_model::ClusterId>)>,
-    serial: u32,
     problems: BTreeSet<Problem>,
     /// What the kernel refused last time: said once.
     refused: BTreeSet<String>,
@@ -77,8 +75,6 @@ impl Agent {
             known: None,
             host: Host::default(),
             applied: None,
-            zone: None,
-            serial: 0,
             problems: BTreeSet::new(),
             refused: BTreeSet::new(),
             ready,
@@ -100,7 +96,9 @@ impl Agent {
                 biased;
                 changed = self.parts.gateways.changed() => {
                     changed.context("The node probes ended")?;
-                    self.gateways_changed().await;
+                    if !self.gateways_changed().await {
+                        soon(&mut pass);
+                    }
                 }
                 event = self.parts.monitor.next() => {
                     let event = event.context("The kernel ended the watch on devices")?;
@@ -114,8 +112,8 @@ impl Agent {
                 }
                 () = tokio::time::sleep_until(at.into()) => {
                     let cause = pass.map_or(Cause::Period, |(_, cause)| cause);
-                    self.pass(cause).await;
-                    pass = Some((Instant::now() + PERIOD, Cause::Period));
+                    let next = if self.pass(cause).await { (PERIOD, Cause::Period) } else { (RETRY, Cause::Changed) };
+                    pass = Some((Instant::now() + next.0, next.1));
                 }
             }
         }
@@ -142,10 +140,17 @@ impl Agent {
         self.host.uplinks.iter().any(|u| u.name == device) || self.host.pod_bridges.contains(device)
     }
 
-    /// A full pass.
-    async fn pass(&mut self, cause: Cause) {
-        let Some(objects) = self.parts.views.now() else { return };
-        self.known = objects::known(&objects, &self.parts.node);
+    /// A full pass; false where something was refused.
+    async fn pass(&mut self, cause: Cause) -> bool {
+        let Some(objects) = self.parts.views.now() else { return true };
+        match objects::see(&objects, &self.parts.node) {
+            Seen::Member(known) => self.known = Some(*known),
+            Seen::NotMember => self.known = None,
+            Seen::NoMembership => {
+                tracing::warn!("there is no Membership named default: the kernel stays as it is; restore the object");
+                return true;
+            }
+        }
         self.report_problems();
         let member = self.known.is_some();
         if let Some(known) = &self.known {
@@ -180,6 +185,7 @@ impl Agent {
         if !failed {
             self.ready.take();
         }
+        !failed
     }
 
     /// The kernel may hold an earlier process's routes, which knew which gateways live: this one asks before it judges.
@@ -209,15 +215,18 @@ impl Agent {
         self.input().map(|input| plan(&input)).unwrap_or_default()
     }
 
-    /// The short way: what is known of gateways changed, so routes move first, and what follows from it comes after.
-    async fn gateways_changed(&mut self) {
+    /// The short way: what is known of gateways changed, so routes move first, and what follows from it comes after. False
+    /// where something was refused.
+    async fn gateways_changed(&mut self) -> bool {
         let gateways = Arc::clone(&self.parts.gateways.borrow_and_update());
-        let Some(before) = self.applied.take() else { return };
+        let Some(before) = self.applied.take() else { return true };
         let wanted = self.wanted();
+        let mut refused = false;
         if before.routes != wanted.routes {
             let report = self.parts.kernel.move_routes(&before.routes, &wanted.routes).await;
             self.parts.metrics.failovers.inc();
             tracing::info!(changes = report.changes.len(), "routes moved as gateways changed");
+            refused |= !report.errors.is_empty();
             self.note(&report);
         }
         self.parts.metrics.gateways(&gateways);
@@ -226,8 +235,10 @@ impl Agent {
         self.serve_names();
         if more && let Some(wanted) = self.applied.clone() {
             let report = self.parts.kernel.converge(&wanted).await;
+            refused |= !report.errors.is_empty();
             self.note(&report);
         }
+        !refused
     }
 
     fn note(&mut self, report: &Report) {
@@ -265,23 +276,14 @@ impl Agent {
         });
     }
 
-    /// Makes the zone anew where something in it changed.
+    /// Says what DNS should answer now.
     fn serve_names(&mut self) {
-        let Some(input) = self.input() else {
-            self.zone = None;
-            self.parts.served.send_replace(Served { decided: true, ..Served::default() });
-            return;
-        };
-        let Some(known) = &self.known else { return };
-        let parts = (known.zone.clone(), select::dark(&input));
-        let held = |wanted: &[std::net::IpAddr]| self.parts.served.borrow().addresses == wanted;
-        if self.zone.as_ref() == Some(&parts) && held(&input.dns_addresses) {
-            return;
+        match (&self.known, self.input()) {
+            (Some(known), Some(input)) => {
+                self.parts.names.serve(&known.zone, select::dark(&input), &input.dns_addresses);
+            }
+            _ => self.parts.names.stop(),
         }
-        self.serial = self.serial.wrapping_add(1);
-        let zone = Arc::new(Zone::new(&parts.0.zone(&input.dns_addresses, parts.1.clone(), self.serial)));
-        self.zone = Some(parts);
-        self.parts.served.send_replace(Served { decided: true, addresses: input.dns_addresses, zone });
     }
 
     /// Says once what is wrong with objects.

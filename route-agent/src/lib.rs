@@ -7,7 +7,7 @@
 //! - [`objects`]: those as plan input and zone input. Pure.
 //! - [`probe`], with its [`socket`]: node probes and notices; gives what is known of each gateway.
 //! - [`agent`]: the loop that brings plan and kernel together.
-//! - [`names`]: the DNS server on the addresses that the loop has made.
+//! - [`names`]: the zone, and its server on the addresses that the loop has made.
 //! - [`metrics`].
 //!
 //! The kernel's state outlives the process: a restart changes what differs and nothing else. It goes when the cluster is no
@@ -85,7 +85,7 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
         gateways: seen,
         asked,
         gone,
-        served,
+        names: names::Names::new(served),
         metrics,
         readiness: readiness.clone(),
     });

@@ -1,14 +1,19 @@
-//! The DNS server on this node's addresses for it, which come and go with the membership.
+//! Names: the zone, made anew as objects and clusters change, and the server on this node's addresses for it, which come and
+//! go with the membership.
 
-use std::net::SocketAddr;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hawser_dns::{Counters, Zone};
+use hawser_model::ClusterId;
 use hawser_model::defaults::DNS_PORT;
 use hawser_telemetry::{ReadyHandle, Task};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::objects::ZoneParts;
 
 /// Between tries to bind an address that is not there.
 const RETRY: Duration = Duration::from_millis(200);
@@ -19,9 +24,41 @@ pub(crate) struct Served {
     /// Whether the rest is final: the local API was read, addresses are on their device.
     pub(crate) decided: bool,
     /// Addresses to answer on.
-    pub(crate) addresses: Vec<std::net::IpAddr>,
+    pub(crate) addresses: Vec<IpAddr>,
     /// The zone.
     pub(crate) zone: Arc<Zone>,
+}
+
+/// Makes the zone anew where something in it changed.
+pub(crate) struct Names {
+    out: watch::Sender<Served>,
+    /// What the zone served now was made of.
+    made_of: Option<(ZoneParts, BTreeSet<ClusterId>, Vec<IpAddr>)>,
+    serial: u32,
+}
+
+impl Names {
+    pub(crate) fn new(out: watch::Sender<Served>) -> Self {
+        Self { out, made_of: None, serial: 0 }
+    }
+
+    /// Serves what the objects say on these addresses, without the endpoints of dark clusters where they are the answer.
+    pub(crate) fn serve(&mut self, objects: &ZoneParts, dark: BTreeSet<ClusterId>, addresses: &[IpAddr]) {
+        let parts = (objects.clone(), dark, addresses.to_vec());
+        if self.made_of.as_ref() == Some(&parts) {
+            return;
+        }
+        self.serial = self.serial.wrapping_add(1);
+        let zone = Arc::new(Zone::new(&objects.zone(addresses, parts.1.clone(), self.serial)));
+        self.made_of = Some(parts);
+        self.out.send_replace(Served { decided: true, addresses: addresses.to_vec(), zone });
+    }
+
+    /// Serves nothing.
+    pub(crate) fn stop(&mut self) {
+        self.made_of = None;
+        self.out.send_replace(Served { decided: true, ..Served::default() });
+    }
 }
 
 /// Serves until `stop`, on other addresses whenever they change.

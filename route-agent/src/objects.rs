@@ -93,19 +93,32 @@ impl ZoneParts {
     }
 }
 
-/// Reads all objects; none while the cluster is no member, or its `Membership` can't be read at all.
-pub(crate) fn known(objects: &Objects, node: &NodeName) -> Option<Known> {
+/// What the objects amount to.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Seen {
+    /// The cluster is no member of a cluster set.
+    NotMember,
+    /// It is one, but its `Membership` is missing: what was known stays in force.
+    NoMembership,
+    /// It is one.
+    Member(Box<Known>),
+}
+
+/// Reads all objects.
+pub(crate) fn see(objects: &Objects, node: &NodeName) -> Seen {
     if !objects.properties.contains_key(&Key::cluster(labels::PROPERTY_CLUSTER_SET)) {
-        return None;
+        return Seen::NotMember;
     }
-    let membership = objects.memberships.get(&Key::cluster(labels::MEMBERSHIP))?;
+    let Some(membership) = objects.memberships.get(&Key::cluster(labels::MEMBERSHIP)) else {
+        return Seen::NoMembership;
+    };
     let mut reader = Reader::default();
     let zone = reader.zone(objects);
     let mut input = reader.membership(membership, node);
     input.nodes = objects.nodes.values().filter_map(|n| reader.node(n)).collect();
     input.remotes = objects.remotes.values().filter_map(|r| reader.remote(r, &input)).collect();
     input.services = services(&zone);
-    Some(Known { input, zone, problems: reader.problems })
+    Seen::Member(Box::new(Known { input, zone, problems: reader.problems }))
 }
 
 /// The imports with virtual addresses, with their slices.

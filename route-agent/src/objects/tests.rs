@@ -75,9 +75,16 @@ fn objects() -> Objects {
     }
 }
 
+fn known(objects: &Objects) -> Known {
+    match see(objects, &NodeName::new("n1").unwrap()) {
+        Seen::Member(known) => *known,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn bad_fields_cost_only_themselves_and_are_named() {
-    let known = known(&objects(), &NodeName::new("n1").unwrap()).unwrap();
+    let known = known(&objects());
     let input = &known.input;
     assert_eq!(input.nodes.len(), 2);
     assert!(
@@ -110,7 +117,7 @@ fn no_remote_prefix_takes_addresses_of_ours() {
         ["0.0.0.0/0", "127.0.0.0/8", "10.1.2.0/24", "10.0.0.0/8", "10.250.0.0/25", "192.168.1.2/32", "10.253.0.0/16"];
     for prefix in bad {
         objects.remotes = all(&[remote("east", &[prefix, "10.2.0.0/16"])]);
-        let known = known(&objects, &NodeName::new("n1").unwrap()).unwrap();
+        let known = known(&objects);
         let kept: Vec<String> = known.input.remotes[0].prefixes.iter().map(ToString::to_string).collect();
         assert_eq!(kept, ["10.2.0.0/16"], "{prefix}");
         assert!(known.problems.iter().any(|p| p.object == "RemoteCluster east" && p.rule.contains(prefix)), "{prefix}");
@@ -118,8 +125,11 @@ fn no_remote_prefix_takes_addresses_of_ours() {
 }
 
 #[test]
-fn nothing_is_wanted_of_a_cluster_that_is_no_member() {
+fn only_the_property_says_that_the_cluster_left() {
+    let node = NodeName::new("n1").unwrap();
     let mut objects = objects();
+    objects.memberships = all(&[]);
+    assert_eq!(see(&objects, &node), Seen::NoMembership);
     objects.properties = all(&[]);
-    assert_eq!(known(&objects, &NodeName::new("n1").unwrap()), None);
+    assert_eq!(see(&objects, &node), Seen::NotMember);
 }
