@@ -74,7 +74,7 @@ impl Control {
         let (Some(known), Some(local)) = (known, self.sources.take()) else { return RESYNC };
         if known.identity.is_none() && !self.secrets.exists() && was_member(&local) {
             // A missing folder is a missing mount rather than a leave, which keeps the folder.
-            told.once("", || tracing::error!(path = %self.secrets.display(), "the secrets are gone; nothing is changed until they are back, or `hawser leave` was run"));
+            told.once("secrets", || tracing::error!(path = %self.secrets.display(), "the secrets are gone; nothing is changed until they are back, or `hawser leave` was run"));
             return RESYNC;
         }
         let now = Timestamp::now();

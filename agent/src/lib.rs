@@ -1,15 +1,16 @@
 //! The agent process: this cluster's records up, the others' down. It touches no packet and no secret but its own identity.
 //!
-//! - [`control`]: the loop; what it decides is `hawser-agent-plan`'s. [`sources`] in, [`writer`] out.
-//! - [`link`], [`session`]: the stream to the broker; [`reader`]: what came down it; [`roster`]: the highest signed roster;
-//!   [`known`]: what control loop and link tell each other.
-//! - [`renew`]: the certificate; [`disk`]: what outlives a restart; [`first_seen`]: the ages of exports.
+//! - `control`: the loop; what it decides is `hawser-agent-plan`'s. `sources` in, `writer` out.
+//! - `link`, `stream`, `end`: the stream to the broker; `reader`: what came down it; `roster`: the highest signed roster;
+//!   `known`: what control loop and link tell each other.
+//! - `renew`: the certificate; `disk`: what outlives a restart; `first_seen`: the ages of exports.
 //!
 //! The other end of the stream is `broker/`. Gateways and route agents read what this process writes into the local API.
 
 mod control;
 mod convert;
 mod disk;
+mod end;
 mod first_seen;
 mod known;
 mod link;
@@ -17,8 +18,8 @@ mod metrics;
 mod reader;
 mod renew;
 mod roster;
-mod session;
 mod sources;
+mod stream;
 mod writer;
 
 use std::path::PathBuf;

@@ -1,6 +1,6 @@
 //! Keeps this cluster's stream to the broker: connects, waits out failures, steps back when another agent takes over.
 //!
-//! One stream's life is in [`crate::session`]; what is known outlives it, and restarts, on disk.
+//! One stream's life is in [`crate::stream`]; what is known outlives it, and restarts, on disk.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,11 +15,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::disk::Disk;
+use crate::end::End;
 use crate::known::{Known, Wish};
 use crate::metrics::{EndLabels, Metrics};
 use crate::reader::Reader;
 use crate::roster::Keeper;
-use crate::session::{End, Session};
+use crate::stream::OpenStream;
 
 /// A stream that lasted so long has proven that the broker is well: the next failure starts with short waits again.
 const QUIET: Duration = Duration::from_secs(10);
@@ -157,8 +158,8 @@ impl Task {
         if !self.leadership.is_current() {
             return End::LostLead;
         }
-        match Session::open(self, member, state, &first).await {
-            Ok(mut session) => session.run(wish).await,
+        match OpenStream::open(self, member, state, &first).await {
+            Ok(mut stream) => stream.run(wish).await,
             Err(end) => end,
         }
     }

@@ -1,7 +1,7 @@
 //! What the agent decides: this cluster's records up; remote clusters, imports, slices and conditions down. Pure: the time is
 //! an argument, the I/O is in `hawser-agent`.
 //!
-//! - [`plan`]: one pass, all inputs to all writes.
+//! - [`mod@plan`]: one pass, all inputs to all writes.
 //! - [`view`], [`local`]: its inputs, the cluster set as the broker told it and the local API's objects.
 //! - [`export`], [`shard`]: what goes up; [`uplink`]: in which order, and what came of it.
 //! - `import`, `slice`, `remote`, `status`, `condition`: what comes down.

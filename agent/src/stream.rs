@@ -9,14 +9,15 @@ use hawser_broker_client::{Error, MemberIdentity, member};
 use hawser_model::ClusterId;
 use hawser_proto::v1::sync_request::Message as Up;
 use hawser_proto::v1::sync_response::Message as Down;
-use hawser_proto::{VERSION, refusal, v1};
+use hawser_proto::{VERSION, v1};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
+use tonic::Streaming;
 
 use crate::convert;
+use crate::end::End;
 use crate::known::Wish;
 use crate::link::{State, Task};
 use crate::reader::Step;
@@ -35,57 +36,8 @@ const OPEN_WITHIN: Duration = Duration::from_secs(10);
 /// How often the lead and retries are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Why a stream ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// No broker answered.
-    Unreachable(String),
-    /// The broker would not have it.
-    Refused(String),
-    /// The connection broke.
-    Lost(String),
-    /// Another agent of this cluster took over.
-    Fenced { holder: String, term: u64 },
-    /// The view's digest disagreed.
-    Mismatch,
-    /// This process leads no more.
-    LostLead,
-}
-
-impl End {
-    /// A condition reason and a sentence.
-    pub(crate) fn words(&self) -> (&'static str, String) {
-        match self {
-            Self::Unreachable(why) => ("ConnectionFailed", why.clone()),
-            Self::Refused(why) => ("Refused", why.clone()),
-            Self::Lost(why) => ("ConnectionLost", why.clone()),
-            Self::Fenced { holder, term } => (
-                "Fenced",
-                format!(
-                    "the agent {holder:?} of this cluster opened a newer stream (term {term}); if it is not one of this cluster's \
-                     own, its identity has been copied: revoke the cluster and join again"
-                ),
-            ),
-            Self::Mismatch => ("Mismatch", "the view disagreed with the broker's".to_owned()),
-            Self::LostLead => ("NotLeading", "another agent of this cluster leads".to_owned()),
-        }
-    }
-
-    fn of_status(status: &Status) -> Self {
-        let refused = matches!(
-            status.code(),
-            Code::Unauthenticated | Code::PermissionDenied | Code::FailedPrecondition | Code::InvalidArgument
-        );
-        match refusal::of_status(status) {
-            Some(refusal) => Self::Refused(convert::refusal(refusal).to_string()),
-            None if refused => Self::Refused(status.message().to_owned()),
-            None => Self::Lost(format!("the connection broke: {}", status.message())),
-        }
-    }
-}
-
 /// An open stream.
-pub(crate) struct Session<'a> {
+pub(crate) struct OpenStream<'a> {
     task: &'a Task,
     member: &'a MemberIdentity,
     state: &'a mut State,
@@ -101,7 +53,7 @@ pub(crate) struct Session<'a> {
     save: Option<Instant>,
 }
 
-impl<'a> Session<'a> {
+impl<'a> OpenStream<'a> {
     /// Connects, says hello and hears welcome.
     pub(crate) async fn open(
         task: &'a Task,
@@ -110,8 +62,8 @@ impl<'a> Session<'a> {
         wish: &Wish,
     ) -> Result<Self, End> {
         let open = async {
-            let mut session = Self::connect(task, member, state, wish).await?;
-            session.welcome().await.map(|()| session)
+            let mut stream = Self::connect(task, member, state, wish).await?;
+            stream.welcome().await.map(|()| stream)
         };
         let late = |_| Err(End::Unreachable(format!("the broker did not answer within {OPEN_WITHIN:?}")));
         tokio::time::timeout(OPEN_WITHIN, open).await.unwrap_or_else(late)
