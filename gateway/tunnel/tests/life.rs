@@ -63,7 +63,7 @@ fn one_of_two_gateways_dies_and_the_other_carries_on() {
     c.apply_as(b.prefixes(), vec![a.as_peer(Outer::V4)]);
     wait_for("two live paths", LIMIT, || {
         let report = a.tunnel().report();
-        if report.clusters[0].live_paths == 2 { Ok(()) } else { anyhow::bail!("{report:#?}") }
+        if report.clusters.first().is_some_and(|c| c.live_paths == 2) { Ok(()) } else { anyhow::bail!("{report:#?}") }
     })
     .unwrap();
     switch.isolate("h3").unwrap();
