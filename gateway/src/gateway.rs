@@ -6,17 +6,15 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use hawser_api::core::{Node, ObjectMeta, Time};
-use hawser_api::hawser::{
-    GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus, Membership, RemoteCluster,
-};
+use hawser_api::core::Node;
+use hawser_api::hawser::{Membership, RemoteCluster};
 use hawser_api::mcs::ClusterProperty;
+use hawser_local_api::Client;
 use hawser_local_api::client::View;
 use hawser_local_api::follow::Changes;
-use hawser_local_api::{Client, Key};
 use hawser_node_probe::ProbeKey;
 use hawser_telemetry::{Readiness, ReadyHandle, Task};
 use hawser_tunnel::{ClusterStatus, Config, Tunnel};
@@ -25,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::memory::{Memory, Roster};
 use crate::plan::{Plan, Problem, plan};
+use crate::publish::Publisher;
 use crate::resolve::{self, Answers};
 use crate::responder::{Counts, Responder, Said};
 use crate::state::Shared;
@@ -48,7 +47,6 @@ struct Views {
 
 /// See the module.
 pub(crate) struct Gateway {
-    client: Client,
     config: Config,
     probe_key: PathBuf,
     shared: Shared,
@@ -60,8 +58,7 @@ pub(crate) struct Gateway {
     said: watch::Sender<Arc<Said>>,
     responder: Option<(String, Task)>,
     states: Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>,
-    /// What the local API has of ours; `None` when that is not known.
-    written: Option<(GatewayNodeSpec, GatewayNodeStatus)>,
+    publisher: Publisher,
     problems: BTreeSet<Problem>,
     nodes: Vec<hawser_model::NodeName>,
     local_api: Option<ReadyHandle>,
@@ -88,7 +85,7 @@ impl Gateway {
             remotes: client.reflect(),
         };
         let gateway = Self {
-            client,
+            publisher: Publisher::new(client, config.node.clone()),
             config,
             probe_key,
             shared,
@@ -100,7 +97,6 @@ impl Gateway {
             said: watch::channel(Arc::default()).0,
             responder: None,
             states: None,
-            written: None,
             problems: BTreeSet::new(),
             nodes: Vec::new(),
             local_api: Some(readiness.handle("local API")),
@@ -207,7 +203,9 @@ impl Gateway {
         }
         self.say();
         self.respond();
-        self.write(next.spec).await;
+        let clusters = self.states.as_ref().map(|s| Arc::clone(&s.borrow())).unwrap_or_default();
+        let revision = self.shared.lock().roster_revision;
+        self.publisher.write(next.spec, revision, &clusters).await;
         Ok(())
     }
 
@@ -234,10 +232,7 @@ impl Gateway {
             tracing::info!("no member of a cluster set any more: tunnel stopped");
         }
         self.memory.clear();
-        match self.client.delete::<GatewayNode>(Key::cluster(self.config.node.as_str())).await {
-            Ok(()) => self.written = None,
-            Err(error) => tracing::warn!(%error, "this gateway's object can't be removed"),
-        }
+        self.publisher.remove().await;
     }
 
     /// Peers and route agents are told first; those that listen have moved on when the tunnel goes.
@@ -304,52 +299,6 @@ impl Gateway {
         let responder = Responder::new(&key, self.config.node.clone(), self.said.subscribe(), self.counts.clone());
         self.responder = Some((text, Task::spawn("node probes", responder.run())));
     }
-
-    /// Writes this gateway's object where it differs from what was written.
-    async fn write(&mut self, spec: GatewayNodeSpec) {
-        let clusters = self.states.as_ref().map(|s| Arc::clone(&s.borrow())).unwrap_or_default();
-        let status = GatewayNodeStatus {
-            roster_revision: self.shared.lock().roster_revision,
-            clusters: clusters.iter().map(cluster_status).collect(),
-        };
-        if self.written.as_ref().is_some_and(|(s, t)| *s == spec && *t == status) {
-            return;
-        }
-        let key = Key::cluster(self.config.node.as_str());
-        let metadata = ObjectMeta { name: Some(self.config.node.to_string()), ..ObjectMeta::default() };
-        let object = GatewayNode { metadata, spec: spec.clone(), status: None };
-        let result = async {
-            if self.written.as_ref().is_none_or(|(s, _)| *s != spec) {
-                self.client.apply(&object).await?;
-            }
-            self.client.apply_status::<GatewayNode, _>(key, &status).await
-        };
-        match result.await {
-            Ok(()) => self.written = Some((spec, status)),
-            Err(error) => {
-                self.written = None;
-                tracing::warn!(%error, "this gateway's object can't be written; the next turn tries again");
-            }
-        }
-    }
-}
-
-fn cluster_status(c: &ClusterStatus) -> GatewayClusterStatus {
-    GatewayClusterStatus {
-        cluster: c.id.to_string(),
-        generation: i64::try_from(c.generation).unwrap_or(i64::MAX),
-        state: c.state.to_string(),
-        since: time(c.since),
-        reason: c.reason.to_owned(),
-        live_paths: c.live_paths,
-        total_paths: c.total_paths,
-    }
-}
-
-/// To the second, as Kubernetes writes times.
-fn time(at: SystemTime) -> Time {
-    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    Time(jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default())
 }
 
 async fn next_state(states: &mut Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>) {

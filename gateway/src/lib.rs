@@ -6,7 +6,7 @@
 //! - [`Args`], [`run`]: the process.
 //! - `view`, `plan`: the local API's objects, and what follows from them; pure.
 //! - `memory`: roster and peers on disk.
-//! - `gateway`: the loop that applies the plan to the tunnel (`hawser-tunnel`) and writes this gateway's object.
+//! - `gateway`: the loop that applies the plan to the tunnel (`hawser-tunnel`); `publish`: this gateway's own object.
 //! - `responder`: answers the route agents (`hawser-route-agent`).
 //! - `resolve`: candidates that are names. `state`, `metrics`: what the admin endpoint tells.
 
@@ -14,6 +14,7 @@ mod gateway;
 mod memory;
 mod metrics;
 mod plan;
+mod publish;
 mod resolve;
 mod responder;
 mod state;

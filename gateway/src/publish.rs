@@ -1,0 +1,72 @@
+//! This gateway's own object in the local API: written where it differs from what was written, removed on leaving.
+
+use std::time::SystemTime;
+
+use hawser_api::core::{ObjectMeta, Time};
+use hawser_api::hawser::{GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus};
+use hawser_local_api::{Client, Key};
+use hawser_model::NodeName;
+use hawser_tunnel::ClusterStatus;
+
+/// See the module.
+pub(crate) struct Publisher {
+    client: Client,
+    node: NodeName,
+    /// What the local API has of ours; `None` when that is not known.
+    written: Option<(GatewayNodeSpec, GatewayNodeStatus)>,
+}
+
+impl Publisher {
+    pub(crate) fn new(client: Client, node: NodeName) -> Self {
+        Self { client, node, written: None }
+    }
+
+    /// Writes what is new; a failure is reported, and the next call tries again.
+    pub(crate) async fn write(&mut self, spec: GatewayNodeSpec, roster_revision: i64, clusters: &[ClusterStatus]) {
+        let status = GatewayNodeStatus { roster_revision, clusters: clusters.iter().map(cluster_status).collect() };
+        if self.written.as_ref().is_some_and(|(s, t)| *s == spec && *t == status) {
+            return;
+        }
+        let metadata = ObjectMeta { name: Some(self.node.to_string()), ..ObjectMeta::default() };
+        let object = GatewayNode { metadata, spec: spec.clone(), status: None };
+        let result = async {
+            if self.written.as_ref().is_none_or(|(s, _)| *s != spec) {
+                self.client.apply(&object).await?;
+            }
+            self.client.apply_status::<GatewayNode, _>(Key::cluster(self.node.as_str()), &status).await
+        };
+        match result.await {
+            Ok(()) => self.written = Some((spec, status)),
+            Err(error) => {
+                self.written = None;
+                tracing::warn!(%error, "this gateway's object can't be written; the next turn tries again");
+            }
+        }
+    }
+
+    /// Removes the object.
+    pub(crate) async fn remove(&mut self) {
+        self.written = None;
+        if let Err(error) = self.client.delete::<GatewayNode>(Key::cluster(self.node.as_str())).await {
+            tracing::warn!(%error, "this gateway's object can't be removed; the next turn tries again");
+        }
+    }
+}
+
+fn cluster_status(c: &ClusterStatus) -> GatewayClusterStatus {
+    GatewayClusterStatus {
+        cluster: c.id.to_string(),
+        generation: i64::try_from(c.generation).unwrap_or(i64::MAX),
+        state: c.state.to_string(),
+        since: time(c.since),
+        reason: c.reason.clone(),
+        live_paths: c.live_paths,
+        total_paths: c.total_paths,
+    }
+}
+
+/// To the second, as Kubernetes writes times.
+fn time(at: SystemTime) -> Time {
+    let seconds = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Time(jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or_default()).unwrap_or_default())
+}
