@@ -6,7 +6,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_e2e::rope::{LIMIT, Rope, Web};
+use hawser_e2e::rope::{LIMIT, Rope, WEB, Web};
+use hawser_testbed::traffic::dns;
 use hawser_testbed::traffic::udp::Stream;
 use hawser_testbed::{Workload, wait_for};
 
@@ -44,7 +45,23 @@ fn broker_killed_and_restarted() -> Result<()> {
     // News pass again.
     rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
     wait_for("the name to go", LIMIT, || {
-        let answer = hawser_testbed::traffic::dns::query(&client.ns, rope.east.dns()[0], hawser_e2e::rope::WEB, "A")?;
+        let answer = dns::query(&client.ns, rope.east.dns()[0], WEB, "A")?;
+        ensure!(answer.data.is_empty(), "{answer:?}");
+        Ok(())
+    })?;
+    rope.pass()
+}
+
+#[test]
+fn broker_stopped_and_started() -> Result<()> {
+    let (mut rope, _web, client) = established("brokerstop")?;
+    let status = rope.lab.take_broker()?.stop().context("with two agents connected")?;
+    ensure!(status.success(), "{status}");
+    reached_by_name(&rope, &client)?;
+    rope.lab.start_broker()?;
+    rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
+    wait_for("the name to go", LIMIT, || {
+        let answer = dns::query(&client.ns, rope.east.dns()[0], WEB, "A")?;
         ensure!(answer.data.is_empty(), "{answer:?}");
         Ok(())
     })?;
