@@ -62,6 +62,8 @@ fn cluster_status(c: &ClusterStatus) -> GatewayClusterStatus {
         reason: c.reason.clone(),
         live_paths: c.live_paths,
         total_paths: c.total_paths,
+        last_failover: c.last_failover.map(|(at, _)| time(at)),
+        last_failover_ms: c.last_failover.map(|(_, took)| i64::try_from(took.as_millis()).unwrap_or(i64::MAX)),
     }
 }
 

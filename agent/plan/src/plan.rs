@@ -137,7 +137,7 @@ impl Pass<'_> {
             self.desired.hands_off.remotes = true;
             return;
         };
-        let unknown = Reach::Unknown;
+        let (unknown, failovers) = (Reach::Unknown, remote::failovers(self.inputs.local));
         for (member, prefixes) in roster.peers(&identity.cluster) {
             let id = member.0.to_string();
             let existing = self.inputs.local.remote_clusters.iter().find(|r| r.metadata.name.as_deref() == Some(&id));
@@ -148,7 +148,8 @@ impl Pass<'_> {
                 agent: self.inputs.silent.get(&member.0).copied(),
                 broker: self.inputs.link.silent_since(self.inputs.now),
             };
-            let status = remote::status(reach, silence, existing, self.inputs.now);
+            let failover = failovers.get(member).copied();
+            let status = remote::status(reach, silence, failover, existing, self.inputs.now);
             self.desired.remotes.insert(id, (object, status));
         }
     }

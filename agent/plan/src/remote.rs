@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hawser_api::convert::condition::State;
 use hawser_api::convert::remote_cluster_spec;
-use hawser_api::core::ObjectMeta;
+use hawser_api::core::{ObjectMeta, Time};
 use hawser_api::hawser::{GatewayClusterStatus, RemoteCluster, RemoteClusterSpec, RemoteClusterStatus};
 use hawser_model::{ClusterId, PrefixSet, RemoteCluster as Model};
 use jiff::{SignedDuration, Timestamp};
@@ -49,6 +49,19 @@ pub(crate) fn reaches(local: &Local) -> BTreeMap<MemberKey, Reach> {
         }
     }
     rows.into_iter().map(|(member, rows)| (member, reach(&rows))).collect()
+}
+
+/// When and for how long this cluster's gateways last moved traffic to other paths of each member: the latest of them.
+pub(crate) fn failovers(local: &Local) -> BTreeMap<MemberKey, Failover> {
+    let mut latest = BTreeMap::<MemberKey, Failover>::new();
+    for row in local.gateway_nodes.iter().flat_map(|n| &n.status).flat_map(|s| &s.clusters) {
+        let member = (ClusterId::new(&row.cluster), u64::try_from(row.generation));
+        if let ((Ok(id), Ok(generation)), Some(at), Some(took)) = (member, &row.last_failover, row.last_failover_ms) {
+            let failover = latest.entry((id, generation)).or_insert((at.0, took));
+            *failover = (*failover).max((at.0, took));
+        }
+    }
+    latest
 }
 
 fn reach(rows: &[(&str, &GatewayClusterStatus)]) -> Reach {
@@ -99,6 +112,9 @@ pub(crate) fn object(
     RemoteCluster { metadata: ObjectMeta { name: Some(id.to_string()), ..ObjectMeta::default() }, spec, status: None }
 }
 
+/// When traffic moved and how long that took, milliseconds.
+pub(crate) type Failover = (Timestamp, i64);
+
 /// Why a member's records may be out of date.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Silence {
@@ -112,6 +128,7 @@ pub(crate) struct Silence {
 pub(crate) fn status(
     reach: &Reach,
     silence: Silence,
+    failover: Option<Failover>,
     existing: Option<&RemoteCluster>,
     now: Timestamp,
 ) -> RemoteClusterStatus {
@@ -150,7 +167,8 @@ pub(crate) fn status(
     };
     RemoteClusterStatus {
         conditions: settle(&before.conditions, vec![reachable, degraded, stale], generation, now),
-        last_failover: before.last_failover,
-        last_failover_ms: before.last_failover_ms,
+        // A gateway that starts anew knows of none; the last one stays.
+        last_failover: failover.map(|(at, _)| Time(at)).or(before.last_failover),
+        last_failover_ms: failover.map(|(_, took)| took).or(before.last_failover_ms),
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{NOW, World, cluster, header, is_named, named, namespace, prefixes, remote_gateway, service};
 use hawser_agent_plan::{Link, Standing, Write};
-use hawser_api::core::{EndpointSlice, Namespace};
+use hawser_api::core::{EndpointSlice, Namespace, Time};
 use hawser_api::labels;
 use hawser_api::mcs::{ImportType, ServiceImport};
 use hawser_model::export::ServiceKind;
@@ -281,6 +281,31 @@ fn conditions_of_remote_clusters() {
     world.link = Link::Unreachable { reason: "ConnectionFailed", message: "no route".into(), since };
     world.settle();
     assert_eq!(conditions(&world)[2], row("StaleEndpoints", "True", "BrokerSilent"));
+}
+
+#[test]
+fn the_latest_failover_of_any_gateway_is_told_and_outlives_the_gateways_memory() {
+    let mut world = World::new();
+    world.remote_export("east", "shop/web", 5, 80, &["10.2.0.5"]);
+    for (node, at, took) in [("n1", NOW - 50, 320), ("n2", NOW - 10, 45)] {
+        world.gateway_says(node, "east", "Live", NOW - 100);
+        let told = Arc::make_mut(world.local.gateway_nodes.last_mut().unwrap());
+        let row = &mut told.status.as_mut().unwrap().clusters[0];
+        row.last_failover = Some(Time(Timestamp::from_second(at).unwrap()));
+        row.last_failover_ms = Some(took);
+    }
+    let failover = |world: &World| {
+        let east = world.local.remote_clusters.iter().find(|r| r.spec.cluster_id == "east").unwrap();
+        let status = east.status.clone().unwrap();
+        (status.last_failover.map(|t| t.0.as_second()), status.last_failover_ms)
+    };
+    world.settle();
+    assert_eq!(failover(&world), (Some(NOW - 10), Some(45)));
+    for node in ["n1", "n2"] {
+        world.gateway_says(node, "east", "Live", NOW - 5);
+    }
+    world.settle();
+    assert_eq!(failover(&world), (Some(NOW - 10), Some(45)));
 }
 
 #[test]

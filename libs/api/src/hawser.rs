@@ -139,6 +139,12 @@ pub struct GatewayClusterStatus {
     pub live_paths: u32,
     /// Paths configured.
     pub total_paths: u32,
+    /// When this gateway last moved traffic from a path that died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<Time>,
+    /// How long that took, from the last proof of the old path to the move, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover_ms: Option<i64>,
 }
 
 /// Another cluster of the set: written by the agent, named by cluster id.

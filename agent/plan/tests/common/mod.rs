@@ -162,6 +162,8 @@ impl World {
             reason: "as measured".into(),
             live_paths: if state == "Live" { 2 } else { 0 },
             total_paths: 2,
+            last_failover: None,
+            last_failover_ms: None,
         };
         let mut object = gateway_node(node);
         object.status = Some(GatewayNodeStatus { roster_revision: 7, clusters: vec![row] });
