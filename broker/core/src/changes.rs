@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hawser_model::ClusterId;
+use serde::{Deserialize, Serialize};
 
 use crate::record::{Record, RecordKey};
 use crate::roster::Roster;
 
 /// A shard's term, durable so that it only grows.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTerm {
     /// The term of the last stream.
     pub term: u64,

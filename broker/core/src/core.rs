@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hawser_model::export::Timestamp;
 use hawser_model::{ClusterId, PublicKey};
 
-use crate::changes::{Batch, Loaded, RecordChange};
+use crate::changes::{Batch, Loaded, RecordChange, StoredTerm};
 use crate::record::{Body, Record, RecordKey};
 use crate::refusal::Refusal;
 use crate::roster::Roster;
@@ -171,6 +171,12 @@ impl Core {
     #[must_use]
     pub fn roster(&self) -> &Roster {
         &self.roster
+    }
+
+    /// The terms of all shards, as a backup keeps them.
+    #[must_use]
+    pub fn terms(&self) -> BTreeMap<ClusterId, StoredTerm> {
+        self.shards.iter().map(|(id, shard)| (id.clone(), shard.term)).collect()
     }
 
     /// The records' epoch.

@@ -196,13 +196,14 @@ impl Roster {
         Ok(member.generation)
     }
 
-    /// Continues above a revision that a member saw and the CA signed, as after a restore from a backup; memberships
-    /// that had ended then end now. Returns those.
+    /// Learns from a roster that the CA signed and that somebody presents, as after a restore from a backup: continues
+    /// above its revision, and ends the memberships that had ended by then, whatever revision this roster has reached
+    /// meanwhile. Returns those. A roster of this one's own past changes nothing.
     pub fn adopt(&mut self, seen: &PublicRoster) -> Vec<ClusterId> {
-        if seen.set != self.set || seen.revision <= self.revision {
+        if seen.set != self.set {
             return Vec::new();
         }
-        let mut ended = Vec::new();
+        let (mut ended, mut learnt) = (Vec::new(), false);
         for (id, generation) in &seen.revoked {
             if let Some(member) = self.members.get(id).filter(|m| m.generation <= *generation) {
                 let gone = Departed { generation: *generation, key: member.key, how: How::Revoked };
@@ -210,27 +211,45 @@ impl Roster {
                 self.departed.insert(id.clone(), gone);
                 self.tokens.retain(|_, token| token.cluster != *id);
                 ended.push(id.clone());
-            } else {
-                self.remember(id, *generation);
+            } else if self.remember(id, *generation) {
+                learnt = true;
+                // It may be the very token with which the revoked generation joined.
+                self.tokens.retain(|_, token| token.cluster != *id);
             }
         }
         for (id, generation, _) in &seen.members {
             if self.members.get(id).is_none_or(|m| m.generation < *generation) {
-                self.remember(id, *generation);
+                learnt |= self.remember(id, *generation);
             }
         }
-        self.revision = seen.revision + 1;
+        // Two rosters of one revision: who holds the other one would never take ours.
+        let fork = seen.revision == self.revision && *seen != self.public();
+        if seen.revision > self.revision || fork || learnt || !ended.is_empty() {
+            self.revision = self.revision.max(seen.revision).saturating_add(1);
+        }
         ended
     }
 
-    /// Generations up to `generation` existed: later ones are above it.
-    fn remember(&mut self, id: &ClusterId, generation: u64) {
+    /// Generations up to `generation` existed: later ones are above it. Whether that is news.
+    fn remember(&mut self, id: &ClusterId, generation: u64) -> bool {
         if self.members.get(id).is_some_and(|m| m.generation > generation) {
-            return;
+            return false;
+        }
+        let known = self.departed.get(id).map_or(0, |gone| gone.generation);
+        if known >= generation {
+            return false;
         }
         let gone =
             self.departed.entry(id.clone()).or_insert(Departed { generation, key: Hash([0; 32]), how: How::Left });
-        gone.generation = gone.generation.max(generation);
+        gone.generation = generation;
+        true
+    }
+
+    /// Takes all uses that are left out of all tokens; how many lost some. After a restore nobody knows which were used
+    /// since the backup. Repeating a join that the backup knows of still works.
+    pub fn void_tokens(&mut self) -> usize {
+        let usable = self.tokens.values_mut().filter(|token| token.uses_left > 0);
+        usable.map(|token| token.uses_left = 0).count()
     }
 }
 

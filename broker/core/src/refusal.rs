@@ -1,5 +1,8 @@
 //! The one error type: what was refused, by which rule, and what to do about it.
 
+/// The longest text in a refusal, bytes: refusals go into logs, statuses and HTTP headers.
+pub const MAX_TEXT: usize = 1_000;
+
 /// What sort of refusal it is; the process maps it to a gRPC code and a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Code {
@@ -55,7 +58,8 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal of `object`.`field`.
+    /// A refusal of `object`.`field`. What a caller sent may be part of it: each text is cut to [`MAX_TEXT`] bytes and
+    /// kept on one line.
     pub fn new(
         code: Code,
         object: impl Into<String>,
@@ -63,6 +67,30 @@ impl Refusal {
         rule: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {
-        Self { code, object: object.into(), field: field.into(), rule: rule.into(), remedy: remedy.into() }
+        let (object, field) = (line(object.into()), line(field.into()));
+        Self { code, object, field, rule: line(rule.into()), remedy: line(remedy.into()) }
+    }
+}
+
+/// Text without control characters, and not too much of it.
+fn line(mut text: String) -> String {
+    if text.len() > MAX_TEXT {
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        text.push('…');
+    }
+    if text.contains(char::is_control) { text.replace(char::is_control, "\u{fffd}") } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_caller_sent_is_cut_and_stays_on_one_line() {
+        let sent = format!("cluster x\n2026-01-01T00:00:00Z INFO admin logged in\u{1b}[2J{}", "ü".repeat(1 << 20));
+        let refusal = Refusal::new(Code::Invalid, &sent, &sent, &sent, &sent);
+        let said = refusal.to_string();
+        assert!(said.len() < 4 * (MAX_TEXT + 16), "{} bytes", said.len());
+        assert!(!said.contains(char::is_control) && said.starts_with("cluster x"), "{said:.200}");
     }
 }

@@ -184,7 +184,7 @@ impl Roster {
         }
     }
 
-    pub(crate) fn claims(&self) -> impl Iterator<Item = (&ClusterId, &PrefixSet)> {
+    pub(crate) fn claims(&self) -> impl Iterator<Item = (&ClusterId, &PrefixSet)> + Clone {
         self.members.iter().map(|(id, m)| (id, &m.claims))
     }
 }

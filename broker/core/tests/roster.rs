@@ -236,7 +236,96 @@ fn a_restored_roster_continues_above_what_members_saw() {
     assert_eq!(backup.adopt(&seen), std::slice::from_ref(&west));
     assert_eq!(backup.revision(), seen.revision + 1);
     assert!(backup.member(&west).is_none());
-    assert!(backup.adopt(&seen).is_empty(), "an old revision is nothing new");
+    let after = backup.clone();
+    assert!(backup.adopt(&seen).is_empty() && backup == after, "what is known already changes nothing");
+    let own = after.public();
+    assert!(backup.adopt(&own).is_empty() && backup == after, "the own roster changes nothing");
+}
+
+/// A member, and a roster from before and after something happened to it.
+fn with_member(name: &str, uses: u32) -> Roster {
+    let mut roster = Roster::new("demo");
+    let seed = TokenSeed { id: [1; 5], secret: [2; 32] };
+    let request = TokenRequest { cluster: id(name), ttl: 60, uses, grant: Grant::default(), created_by: "root".into() };
+    roster.create_token(request, &seed, START).expect("a valid request");
+    roster
+}
+
+fn join_again(roster: &mut Roster, name: &str, prefix: &str) -> Result<u64, hawser_broker_core::Refusal> {
+    let (cluster, claims) = (id(name), set(&[prefix]));
+    let join = JoinRequest { cluster: &cluster, secret: &[2; 32], key: key_of(name), replace: false, claims: &claims };
+    roster.join(&join, START).map(|joined| joined.generation)
+}
+
+#[test]
+fn a_revocation_counts_also_when_the_restored_roster_has_moved_on() {
+    let mut backup = with_member("west", 1);
+    join_again(&mut backup, "west", "10.1.0.0/16").unwrap();
+    let mut newer = backup.clone();
+    newer.depart(&id("west"), How::Revoked).unwrap();
+    let seen = newer.public();
+    for n in 0..5 {
+        // The revoked cluster is a member again and changes its claims before anybody else comes back.
+        backup.claim(&id("west"), &set(&[&format!("10.1.{n}.0/24")])).unwrap();
+    }
+    let before = backup.revision();
+    assert!(before > seen.revision);
+    assert_eq!(backup.adopt(&seen), [id("west")]);
+    assert!(backup.member(&id("west")).is_none() && backup.revision() > before);
+}
+
+#[test]
+fn two_rosters_of_one_revision_are_both_passed() {
+    let backup = with_member("west", 1);
+    let (mut before, mut after) = (backup.clone(), backup);
+    join_again(&mut before, "west", "10.1.0.0/16").unwrap();
+    after.depart(&id("west"), How::Left).unwrap_err();
+    join_again(&mut after, "west", "10.2.0.0/16").unwrap();
+    let seen = before.public();
+    assert_eq!(seen.revision, after.revision());
+    assert!(after.adopt(&seen).is_empty());
+    assert_eq!(after.revision(), seen.revision + 1, "whoever holds the other one takes this one");
+    let settled = after.clone();
+    assert!(after.adopt(&seen).is_empty() && after == settled);
+}
+
+#[test]
+fn a_token_that_a_revoked_cluster_used_does_not_come_back() {
+    let mut backup = with_member("west", 1);
+    let mut newer = backup.clone();
+    join_again(&mut newer, "west", "10.1.0.0/16").unwrap();
+    newer.depart(&id("west"), How::Revoked).unwrap();
+    let mut kept = backup.clone();
+    kept.adopt(&newer.public());
+    let error = join_again(&mut kept, "west", "10.1.0.0/16").unwrap_err();
+    assert_eq!(error.field, "secret", "{error}");
+
+    assert_eq!(backup.void_tokens(), 1);
+    let error = join_again(&mut backup, "west", "10.1.0.0/16").unwrap_err();
+    assert_eq!(error.field, "uses", "{error}");
+    assert_eq!(newer.void_tokens(), 0);
+}
+
+#[test]
+fn claims_are_bounded_so_that_every_roster_fits_into_a_message() {
+    let many = |n: u32| (0..n).map(|i| format!("fd00:{:x}:{:x}::/48", i / 65_536, i % 65_536)).collect::<Vec<_>>();
+    let own: Vec<_> = many(513);
+    let own: Vec<&str> = own.iter().map(String::as_str).collect();
+    let mut roster = with_member("west", 1);
+    join_again(&mut roster, "west", "10.1.0.0/16").unwrap();
+    refused(
+        roster.claim(&id("west"), &set(&own)),
+        "cluster west",
+        "prefixes",
+        "513 prefixes; at most 512",
+        "aggregates",
+    );
+    roster.claim(&id("west"), &set(&own[..512])).unwrap();
+
+    // The longest a prefix can be as text, with its tag and length.
+    let longest = "fd00:1111:1111:1111:1111:1111:1111:1111/128".len() + 2;
+    let (claims, members) = (hawser_broker_core::claims::MAX_ALL_CLAIMS, hawser_broker_core::membership::MAX_MEMBERS);
+    assert!(claims * longest + 2 * members * 80 < 4 << 20);
 }
 
 #[test]
