@@ -32,6 +32,16 @@ fn stream(web: &Web, client: &Workload) -> Result<Stream> {
     Stream::start(&client.ns, SocketAddr::new(web.workload.v4.into(), 7), 8)
 }
 
+/// What west says reaches east: the export is taken back, and the name goes.
+fn news_pass(rope: &Rope, client: &Workload) -> Result<()> {
+    rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
+    wait_for("the name to go", LIMIT, || {
+        let answer = dns::query(&client.ns, rope.east.dns()[0], WEB, "A")?;
+        ensure!(answer.data.is_empty(), "{answer:?}");
+        Ok(())
+    })
+}
+
 #[test]
 fn broker_killed_and_restarted() -> Result<()> {
     let (mut rope, web, client) = established("broker")?;
@@ -42,13 +52,7 @@ fn broker_killed_and_restarted() -> Result<()> {
     rope.lab.start_broker()?;
     let loss = traffic.finish()?;
     ensure!(loss.lost() == 0, "a broker's death must not touch traffic: {loss:?}");
-    // News pass again.
-    rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
-    wait_for("the name to go", LIMIT, || {
-        let answer = dns::query(&client.ns, rope.east.dns()[0], WEB, "A")?;
-        ensure!(answer.data.is_empty(), "{answer:?}");
-        Ok(())
-    })?;
+    news_pass(&rope, &client)?;
     rope.pass()
 }
 
@@ -59,12 +63,7 @@ fn broker_stopped_and_started() -> Result<()> {
     ensure!(status.success(), "{status}");
     reached_by_name(&rope, &client)?;
     rope.lab.start_broker()?;
-    rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
-    wait_for("the name to go", LIMIT, || {
-        let answer = dns::query(&client.ns, rope.east.dns()[0], WEB, "A")?;
-        ensure!(answer.data.is_empty(), "{answer:?}");
-        Ok(())
-    })?;
+    news_pass(&rope, &client)?;
     rope.pass()
 }
 
