@@ -84,9 +84,22 @@ impl Ca {
     pub fn load(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("ca.crt");
         let certificate = pem::read_certificates(&path)?.swap_remove(0);
-        let key = KeyPair::try_from(&pem::read_key(&dir.join("ca.key"))?).map_err(crypto("read the CA's key"))?;
+        Self::of(certificate, &pem::read_key(&dir.join("ca.key"))?, &path)
+    }
+
+    /// Reads certificate and key from the texts of `ca.crt` and `ca.key`, which `origin` holds, for errors.
+    ///
+    /// # Errors
+    /// Where one can't be read, or they don't belong together.
+    pub fn from_pem(certificate: &str, key: &str, origin: &Path) -> Result<Self, Error> {
+        let certificate = pem::certificates(certificate.as_bytes(), origin)?.swap_remove(0);
+        Self::of(certificate, &pem::key(key.as_bytes(), origin)?, origin)
+    }
+
+    fn of(certificate: CertificateDer<'static>, key: &PrivatePkcs8KeyDer<'static>, path: &Path) -> Result<Self, Error> {
+        let key = KeyPair::try_from(key).map_err(crypto("read the CA's key"))?;
         let parsed = parse(&certificate)?;
-        let wrong = |rule: &str| Error::File { path: path.clone(), rule: rule.to_owned() };
+        let wrong = |rule: &str| Error::File { path: path.to_owned(), rule: rule.to_owned() };
         if parsed.public_key().raw != key.subject_public_key_info() {
             return Err(wrong("its key must be the one in ca.key"));
         }

@@ -45,8 +45,11 @@ fn encode(label: &str, der: &[u8], text: &mut String) {
 /// # Errors
 /// Where the file can't be read or holds no certificate.
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes = read(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    certificates(&read(path)?, path)
+}
+
+pub(crate) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if !chain.is_empty() => Ok(chain),
         Ok(_) | Err(_) => Err(Error::File { path: path.to_owned(), rule: "it must hold PEM certificates".into() }),
@@ -58,7 +61,10 @@ pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Er
 /// # Errors
 /// Where the file can't be read or holds no such key.
 pub fn read_key(path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, Error> {
-    let bytes = read(path)?;
-    PrivatePkcs8KeyDer::from_pem_slice(&bytes)
+    key(&read(path)?, path)
+}
+
+pub(crate) fn key(pem: &[u8], path: &Path) -> Result<PrivatePkcs8KeyDer<'static>, Error> {
+    PrivatePkcs8KeyDer::from_pem_slice(pem)
         .map_err(|_| Error::File { path: path.to_owned(), rule: "it must hold a PKCS#8 private key as PEM".into() })
 }

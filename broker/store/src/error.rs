@@ -14,7 +14,7 @@ pub enum StoreError {
     /// The roster is gone, but the cluster set exists.
     #[error(
         "{}: the roster is missing while {found} exists: members, tokens and revocations would be forgotten, so the broker \
-         does not start; put a backup back with `hawser broker restore --dir {}`, or begin a new cluster set in an empty \
+         does not start; put a backup back with `hawser broker restore --dir {} --from FILE`, or begin a new cluster set in an empty \
          directory with `hawser broker init` (all clusters then join again)",
         path.display(),
         dir.display()

@@ -1,10 +1,12 @@
 //! The two files, opened, created and written together.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use hawser_broker_core::{Batch, Roster};
+use hawser_broker_core::{Batch, Roster, StoredTerm};
+use hawser_model::ClusterId;
 use redb::backends::FileBackend;
 use redb::{Database, DatabaseError, Durability, StorageError, WriteTransaction};
 
@@ -34,6 +36,20 @@ impl RedbStore {
     /// # Errors
     /// There is one already; the files can't be written.
     pub fn create(dir: &Path, roster: &Roster, epoch: [u8; 16], now: i64) -> Result<(), StoreError> {
+        Self::restore(dir, roster, &BTreeMap::new(), epoch, now)
+    }
+
+    /// As [`Self::create`], with the terms that a backup holds. The records are not there yet: their owners send them.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore(
+        dir: &Path,
+        roster: &Roster,
+        terms: &BTreeMap<ClusterId, StoredTerm>,
+        epoch: [u8; 16],
+        now: i64,
+    ) -> Result<(), StoreError> {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| StoreError::Io {
             path: dir.to_owned(),
             what: "making the directory",
@@ -45,8 +61,32 @@ impl RedbStore {
             }
         }
         RecordsFile::create(&records_path(dir), epoch, now)?;
-        RosterFile::create(&roster_path(dir), roster)?;
+        RosterFile::create(&roster_path(dir), roster, terms)?;
         sync_dir(dir)
+    }
+
+    /// The roster and the terms of a cluster set whose broker does not run.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; [`StoreError::InUse`] while a broker runs.
+    pub fn read_roster(dir: &Path) -> Result<(Roster, BTreeMap<ClusterId, StoredTerm>), StoreError> {
+        let (_, roster, terms) = RosterFile::open(&existing_roster(dir)?)?;
+        Ok((roster, terms))
+    }
+
+    /// Checks that no broker has the files in `dir` open, whatever state they are in.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`].
+    pub fn check_unused(dir: &Path) -> Result<(), StoreError> {
+        for path in [roster_path(dir), records_path(dir)] {
+            if path.exists()
+                && let Err(error @ StoreError::InUse { .. }) = open(&path, "")
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Opens the cluster set in `dir`. Where the records are gone, a new `epoch` begins.
@@ -54,16 +94,7 @@ impl RedbStore {
     /// # Errors
     /// There is none; its roster is missing; a file is damaged, in use or of a newer format.
     pub fn open(dir: &Path, epoch: [u8; 16], now: i64) -> Result<(Self, Stored), StoreError> {
-        let (roster, records) = (roster_path(dir), records_path(dir));
-        if !roster.exists() {
-            let found = [("records.redb", &records), ("the CA (ca.key)", &dir.join("ca.key"))]
-                .into_iter()
-                .find_map(|(name, path)| path.exists().then_some(name));
-            return Err(match found {
-                Some(found) => StoreError::RosterMissing { dir: dir.to_owned(), path: roster, found },
-                None => StoreError::NotInitialised { dir: dir.to_owned() },
-            });
-        }
+        let (roster, records) = (existing_roster(dir)?, records_path(dir));
         let (roster, held, terms) = RosterFile::open(&roster)?;
         let new_epoch = !records.exists();
         if new_epoch {
@@ -95,6 +126,21 @@ impl Store for RedbStore {
         }
         Ok(())
     }
+}
+
+/// Where the roster is; an error that says what to do where it is not.
+fn existing_roster(dir: &Path) -> Result<PathBuf, StoreError> {
+    let roster = roster_path(dir);
+    if roster.exists() {
+        return Ok(roster);
+    }
+    let found = [("records.redb", records_path(dir)), ("the CA (ca.key)", dir.join("ca.key"))]
+        .into_iter()
+        .find_map(|(name, path)| path.exists().then_some(name));
+    Err(match found {
+        Some(found) => StoreError::RosterMissing { dir: dir.to_owned(), path: roster, found },
+        None => StoreError::NotInitialised { dir: dir.to_owned() },
+    })
 }
 
 fn roster_path(dir: &Path) -> PathBuf {

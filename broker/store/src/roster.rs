@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use hawser_broker_core::{Roster, StoredTerm};
 use hawser_model::ClusterId;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::error::{StoreError, failed};
 use crate::files::{FORMAT, check_format, create, open, write};
@@ -13,7 +13,7 @@ use crate::files::{FORMAT, check_format, create, open, write};
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 const ROSTER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("roster");
 const TERMS: TableDefinition<'_, &str, (u64, i64, bool)> = TableDefinition::new("terms");
-const REMEDY: &str = "put a backup back with `hawser broker restore`, or begin a new cluster set in an empty directory with \
+const REMEDY: &str = "put a backup back with `hawser broker restore --force`, or begin a new cluster set in an empty directory with \
                       `hawser broker init`";
 
 pub(crate) struct RosterFile {
@@ -22,13 +22,16 @@ pub(crate) struct RosterFile {
 }
 
 impl RosterFile {
-    pub(crate) fn create(path: &Path, roster: &Roster) -> Result<(), StoreError> {
+    pub(crate) fn create(
+        path: &Path,
+        roster: &Roster,
+        terms: &BTreeMap<ClusterId, StoredTerm>,
+    ) -> Result<(), StoreError> {
         let json = encode(path, roster)?;
         create(path, |transaction| {
             transaction.open_table(META)?.insert("format", FORMAT)?;
             transaction.open_table(ROSTER)?.insert("roster", json.as_slice())?;
-            transaction.open_table(TERMS)?;
-            Ok(())
+            insert_terms(transaction, terms)
         })
     }
 
@@ -61,11 +64,7 @@ impl RosterFile {
             if let Some(json) = &json {
                 transaction.open_table(ROSTER)?.insert("roster", json.as_slice())?;
             }
-            let mut table = transaction.open_table(TERMS)?;
-            for (cluster, term) in terms {
-                table.insert(cluster.as_str(), (term.term, term.seen, term.live))?;
-            }
-            Ok(())
+            insert_terms(transaction, terms)
         })
     }
 
@@ -77,6 +76,14 @@ impl RosterFile {
     fn corrupt(&self, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
         StoreError::Corrupt { path: self.path.clone(), remedy: REMEDY, source }
     }
+}
+
+fn insert_terms(transaction: &WriteTransaction, terms: &BTreeMap<ClusterId, StoredTerm>) -> Result<(), redb::Error> {
+    let mut table = transaction.open_table(TERMS)?;
+    for (cluster, term) in terms {
+        table.insert(cluster.as_str(), (term.term, term.seen, term.live))?;
+    }
+    Ok(())
 }
 
 fn encode(path: &Path, roster: &Roster) -> Result<Vec<u8>, StoreError> {

@@ -188,3 +188,26 @@ fn a_newer_format_is_left_alone() {
     let error = RedbStore::open(dir.path(), [2; 16], 200).unwrap_err().to_string();
     assert!(error.contains("format 9 is newer than this broker's (1); run the newer version again"), "{error}");
 }
+
+#[test]
+fn a_restored_roster_has_its_terms_and_a_new_epoch() {
+    let dir = created();
+    let (mut store, _) = open(dir.path());
+    let term = StoredTerm { term: 7, seen: 5, live: true };
+    store.commit(&Batch { terms: BTreeMap::from([(west(), term)]), ..Batch::default() }).unwrap();
+    for used in [RedbStore::read_roster(dir.path()).map(drop), RedbStore::check_unused(dir.path())] {
+        assert!(matches!(used, Err(StoreError::InUse { .. })), "{used:?}");
+    }
+    drop(store);
+    RedbStore::check_unused(dir.path()).unwrap();
+    let (roster, terms) = RedbStore::read_roster(dir.path()).unwrap();
+    assert_eq!(terms, BTreeMap::from([(west(), term)]));
+
+    let other = tempfile::tempdir().unwrap();
+    std::fs::write(other.path().join("records.redb"), "damaged").unwrap();
+    RedbStore::check_unused(other.path()).unwrap();
+    std::fs::remove_file(other.path().join("records.redb")).unwrap();
+    RedbStore::restore(other.path(), &roster, &terms, [9; 16], 300).unwrap();
+    let (_, stored) = open(other.path());
+    assert_eq!((stored.roster, stored.terms, stored.epoch), (roster, terms, [9; 16]));
+}
