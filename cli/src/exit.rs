@@ -91,12 +91,17 @@ impl Failure {
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         let mut failure = error.chain().find_map(known).unwrap_or_else(|| Self::new(Exit::Failed, ""));
-        let whole = format!("{error:#}");
+        let whole = error.chain().map(text).collect::<Vec<_>>().join(": ");
         if failure.message.is_empty() || whole != failure.message {
             failure.message = whole;
         }
         failure
     }
+}
+
+/// What an error says; of a broker's answer the broker's words alone.
+fn text(error: &(dyn std::error::Error + 'static)) -> String {
+    error.downcast_ref::<Status>().map_or_else(|| error.to_string(), |status| status.message().to_owned())
 }
 
 fn known(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
@@ -197,6 +202,12 @@ mod tests {
         for (error, exit) in cases {
             assert_eq!(Failure::of(&error).exit, exit, "{error:#}");
         }
+    }
+
+    #[test]
+    fn a_brokers_answer_is_told_in_its_own_words() {
+        let error = anyhow::Error::from(Status::not_found("cluster nope: it is no member")).context("Failed to revoke");
+        assert_eq!(Failure::of(&error).message, "Failed to revoke: cluster nope: it is no member");
     }
 
     #[test]

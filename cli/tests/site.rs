@@ -94,7 +94,8 @@ async fn exports_are_waited_for() {
     let cases = [
         (json!([valid, ready]), 0, "Exported", ""),
         (json!([valid, ready, condition("Conflict", "True", "PortConflict")]), 5, "Conflict", "PortConflict in words"),
-        (json!([condition("Valid", "False", "NoService")]), 1, "Failed", "NoService in words"),
+        (json!([condition("Valid", "False", "NoService")]), 3, "Failed", "NoService in words"),
+        (json!([condition("Valid", "False", "InvalidServiceType")]), 1, "Failed", "InvalidServiceType in words"),
     ];
     for (conditions, code, state, words) in cases {
         let answering = answer(&agent, conditions);
@@ -136,9 +137,13 @@ async fn unexport_names_an_operators_file() {
 
 /// Answers every connection to the admin socket of a state directory with this body.
 fn gateway(state: &Path, answer: String) {
-    let socket = state.join("gateway/admin.sock");
-    std::fs::create_dir_all(socket.parent().unwrap()).unwrap();
-    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    socket(&state.join("gateway"), answer);
+}
+
+/// A process that keeps its state in `folder` and always answers the same.
+fn socket(folder: &Path, answer: String) {
+    std::fs::create_dir_all(folder).unwrap();
+    let listener = tokio::net::UnixListener::bind(folder.join("admin.sock")).unwrap();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut request = [0; 512];
@@ -187,6 +192,16 @@ async fn status_asks_the_gateways() {
     for part in ["answers with status 503", "not a report", "gone/gateway/admin.sock"] {
         assert!(bad.stdout.contains(part), "{part:?} is not in {bad:?}");
     }
+
+    // The host's other processes: one is ready, one never ran here, one ended.
+    socket(&states.path().join("a/route-agent"), "HTTP/1.0 200 OK\r\n\r\nready\n".into());
+    on(&site, &["status", "--state", &state("a")], "").await.exits(0);
+    std::fs::create_dir(states.path().join("a/agent")).unwrap();
+    let dead = on(&site, &["status", "--state", &state("a")], "").await.exits(7);
+    assert!(dead.stdout.contains("start hawser-agent"), "{dead:?}");
+    socket(&states.path().join("a/agent"), "HTTP/1.0 503 Unready\r\n\r\nwaiting for: local-api\n".into());
+    let waits = on(&site, &["status", "--state", &state("a")], "").await.exits(7);
+    assert!(waits.stdout.contains("agent: it is not ready, waiting for: local-api"), "{waits:?}");
 }
 
 #[tokio::test]

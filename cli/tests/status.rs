@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use hawser_api::report::{ClusterReport, GatewayReport, LaneReport, PathReport};
-use hawser_cli::status::model::{ClusterState, Severity, Verdict};
+use hawser_cli::status::model::{ClusterState, Severity, Unready, Verdict};
 use hawser_cli::status::{Inputs, Status, assess, screen::screen};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -117,6 +117,7 @@ fn healthy() -> Inputs {
             (PathBuf::from("/s1"), Ok(report("gw-1", both(1_130)))),
             (PathBuf::from("/s2"), Ok(report("gw-2", both(1_210)))),
         ],
+        unready: vec![],
         problems: vec![],
     }
 }
@@ -250,6 +251,84 @@ fn a_site_that_has_not_joined_says_how_to() {
     let status = assess(&inputs);
     assert_eq!(status.verdict, Verdict::NotJoined);
     insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn a_site_that_left_is_told_nothing_else() {
+    let mut inputs = healthy();
+    (inputs.info, inputs.announced) = (None, false);
+    inputs.remotes.clear();
+    inputs.reports[0].1.as_mut().unwrap().roster_revision = 0;
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::NotJoined);
+    assert_eq!(why(&status, Severity::Degraded), ["membership: this site has not joined a cluster set"]);
+    assert!(why(&status, Severity::Note).is_empty(), "{:?}", status.why);
+}
+
+#[test]
+fn a_revoked_site_is_told_how_to_come_back() {
+    let mut inputs = healthy();
+    let conditions = [
+        condition("Joined", "False", "Revoked", "an administrator revoked this cluster"),
+        condition("BrokerReachable", "False", "Refused", "generation 1 was revoked"),
+    ];
+    inputs.membership = Some(object(membership(&conditions)));
+    inputs.announced = false;
+    (inputs.gateways, inputs.remotes, inputs.reports) = (vec![], vec![], vec![]);
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Removed);
+    insta::assert_snapshot!(screen(&status), @r"
+    prod: REMOVED  west is no member of the cluster set any more
+    WHY   membership: Joined is false (Revoked): an administrator revoked this cluster
+    NEXT  hawser leave --site /etc/hawser/site
+          hawser join --site /etc/hawser/site --token-file FILE   (with a new token)
+    ");
+}
+
+#[test]
+fn without_the_broker_the_broker_is_what_to_look_at() {
+    let mut inputs = healthy();
+    let away = condition("BrokerReachable", "False", "ConnectionFailed", "no broker answers: 192.0.2.1:7443");
+    inputs.membership = Some(object(membership(&[condition("Joined", "True", "Joined", ""), away])));
+    let status = assess(&inputs);
+    assert_eq!((status.verdict, status.clusters[0].state), (Verdict::Degraded, ClusterState::Healthy));
+    assert_eq!(status.next, ["hawser broker serve   (on the broker's host; traffic goes on without it)"]);
+}
+
+#[test]
+fn processes_that_ended_or_wait_are_named() {
+    let mut inputs = healthy();
+    let unready = |process, answers, why: &str| Unready {
+        process,
+        socket: format!("/var/lib/hawser/{process}/admin.sock").into(),
+        answers,
+        why: why.into(),
+    };
+    inputs.unready =
+        vec![unready("agent", false, "Connection refused"), unready("route-agent", true, "waiting for: kernel")];
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Degraded);
+    assert_eq!(
+        why(&status, Severity::Degraded),
+        [
+            "agent: it does not answer at /var/lib/hawser/agent/admin.sock: Connection refused; start hawser-agent there",
+            "route-agent: it is not ready, waiting for: kernel (/var/lib/hawser/route-agent/admin.sock)",
+        ]
+    );
+    assert!(status.next[0].starts_with("systemctl restart hawser-agent"), "{:?}", status.next);
+    assert!(status.next[1].starts_with("journalctl -u hawser-route-agent"), "{:?}", status.next);
+}
+
+/// The only gateway of this host is dead: its own end is what to look at, not the other's.
+#[test]
+fn a_dead_gateway_at_home_is_mended_at_home() {
+    let mut inputs = healthy();
+    inputs.gateways.truncate(1);
+    inputs.reports = vec![("/var/lib/hawser".into(), Err("Connection refused".into()))];
+    let status = assess(&inputs);
+    assert_eq!((status.verdict, status.clusters[0].state), (Verdict::Degraded, ClusterState::Unknown));
+    assert_eq!(status.next.len(), 1, "{:?}", status.next);
+    assert!(status.next[0].starts_with("systemctl restart hawser-gateway"), "{:?}", status.next);
 }
 
 #[test]

@@ -110,7 +110,10 @@ fn report(
     let why = explain(service, conditions);
     match outcome {
         Outcome::Exported | Outcome::Requested => Ok(Exit::Ok),
-        Outcome::Failed => Err(Failure::new(Exit::Failed, why).into()),
+        Outcome::Failed => {
+            let missing = conditions.iter().any(|c| c.status == "False" && c.reason == "NoService");
+            Err(Failure::new(if missing { Exit::NotFound } else { Exit::Failed }, why).into())
+        }
         Outcome::Conflict => Err(Failure::new(Exit::Conflict, why)
             .remedy("make the exports agree; until then the oldest decides")
             .into()),

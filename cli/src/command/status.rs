@@ -18,6 +18,6 @@ pub async fn run(output: Output, args: StatusArgs) -> anyhow::Result<Exit> {
     output::data(output, &status, &screen::screen(&status));
     Ok(match status.verdict {
         Verdict::Healthy => Exit::Ok,
-        Verdict::Degraded | Verdict::NotJoined => Exit::Degraded,
+        Verdict::Degraded | Verdict::NotJoined | Verdict::Removed => Exit::Degraded,
     })
 }

@@ -8,9 +8,8 @@ use hawser_api::labels;
 use hawser_api::mcs::ServiceExport;
 
 use super::cluster::{self, answers};
-use super::model::{
-    ClusterRow, ConditionRow, Count, ExportRow, Finding, GatewayRow, Inputs, Severity, Status, Verdict,
-};
+use super::model::{ConditionRow, Count, ExportRow, Finding, GatewayRow, Inputs, Severity, Status, Unready, Verdict};
+use super::next;
 
 /// The version of the JSON document.
 const SCHEMA: &str = "hawser.dev/status/v1";
@@ -21,26 +20,40 @@ const CERTIFICATE_DAYS_LEFT: i64 = 5;
 #[must_use]
 pub fn assess(inputs: &Inputs) -> Status {
     let mut why = Vec::new();
-    membership(inputs, &mut why);
-    let silent = silent_gateways(inputs);
-    gateways(inputs, &mut why);
     let mut clusters = Vec::new();
-    for remote in &inputs.remotes {
-        let (row, findings) = cluster::row(inputs, remote, &silent);
-        why.extend(findings);
-        clusters.push(row);
+    let standing = standing(inputs);
+    match standing {
+        // What is missing is missing because of this.
+        Standing::NotJoined => {
+            if inputs.membership.is_none() {
+                why.push(no_membership());
+            }
+            why.push(finding(Severity::Degraded, "membership", "this site has not joined a cluster set".to_owned()));
+        }
+        Standing::Removed(condition) => why.push(finding(Severity::Degraded, "membership", told(condition))),
+        Standing::Member => {
+            membership(inputs, &mut why);
+            let silent = silent_gateways(inputs);
+            processes(inputs, &mut why);
+            gateways(inputs, &mut why);
+            for remote in &inputs.remotes {
+                let (row, findings) = cluster::row(inputs, remote, &silent);
+                why.extend(findings);
+                clusters.push(row);
+            }
+            exports(inputs, &mut why);
+        }
     }
-    exports(inputs, &mut why);
     for problem in &inputs.problems {
-        why.push(Finding { severity: Severity::Degraded, about: "manifest".into(), text: problem.clone() });
+        why.push(finding(Severity::Degraded, "manifest", problem.clone()));
     }
     why.sort_by_key(|finding| finding.severity);
 
-    let member = inputs.info.is_some() || inputs.announced;
-    let verdict = match (member, why.iter().any(|f| f.severity == Severity::Degraded)) {
-        (false, _) => Verdict::NotJoined,
-        (true, true) => Verdict::Degraded,
-        (true, false) => Verdict::Healthy,
+    let verdict = match (standing, why.iter().any(|f| f.severity == Severity::Degraded)) {
+        (Standing::NotJoined, _) => Verdict::NotJoined,
+        (Standing::Removed(_), _) => Verdict::Removed,
+        (Standing::Member, true) => Verdict::Degraded,
+        (Standing::Member, false) => Verdict::Healthy,
     };
     let status = inputs.membership.as_ref().and_then(|m| m.status.as_ref());
     Status {
@@ -54,7 +67,7 @@ pub fn assess(inputs: &Inputs) -> Status {
         membership: status.map(|s| conditions(&s.conditions)).unwrap_or_default(),
         gateways: inputs.gateways.iter().map(|g| gateway_row(inputs, g)).collect(),
         exports: inputs.exports.iter().map(export_row).collect(),
-        next: next(inputs, verdict, &why, &clusters),
+        next: next::commands(inputs, verdict, &why, &clusters),
         clusters,
         why,
     }
@@ -65,22 +78,48 @@ fn own_id(inputs: &Inputs) -> Option<String> {
     inputs.info.as_ref().map(|i| i.cluster_id.to_string()).or(spec)
 }
 
+#[derive(Clone, Copy)]
+enum Standing<'a> {
+    NotJoined,
+    /// The condition that says so.
+    Removed(&'a Condition),
+    Member,
+}
+
+fn standing(inputs: &Inputs) -> Standing<'_> {
+    let status = inputs.membership.as_ref().and_then(|m| m.status.as_ref());
+    let mut conditions = status.iter().flat_map(|s| &s.conditions);
+    let removed = |c: &&Condition| {
+        c.type_ == "Joined" && c.status == "False" && matches!(&*c.reason, "Revoked" | "Replaced" | "NotInRoster")
+    };
+    match conditions.find(removed) {
+        _ if inputs.info.is_none() && !inputs.announced => Standing::NotJoined,
+        Some(condition) if !inputs.announced => Standing::Removed(condition),
+        _ => Standing::Member,
+    }
+}
+
+fn no_membership() -> Finding {
+    let text = format!("there is no Membership {:?} in this site", labels::MEMBERSHIP);
+    finding(Severity::Degraded, "membership", text)
+}
+
+fn told(condition: &Condition) -> String {
+    format!("{} is false ({}): {}", condition.type_, condition.reason, condition.message)
+}
+
 fn membership(inputs: &Inputs, why: &mut Vec<Finding>) {
-    let mut degraded = |text: String| why.push(finding(Severity::Degraded, "membership", text));
     let Some(membership) = &inputs.membership else {
-        degraded(format!("there is no Membership {:?} in this site", labels::MEMBERSHIP));
+        why.push(no_membership());
         return;
     };
-    if inputs.info.is_none() && !inputs.announced {
-        degraded("this site has not joined a cluster set".to_owned());
-        return;
-    }
+    let mut degraded = |text: String| why.push(finding(Severity::Degraded, "membership", text));
     let Some(status) = &membership.status else {
         degraded("its status was never written; does hawser-agent run?".to_owned());
         return;
     };
     for condition in status.conditions.iter().filter(|c| c.status == "False") {
-        degraded(format!("{} is false ({}): {}", condition.type_, condition.reason, condition.message));
+        degraded(told(condition));
     }
     if !inputs.announced {
         degraded("the agent has not taken it up yet; does hawser-agent run?".to_owned());
@@ -91,6 +130,16 @@ fn membership(inputs: &Inputs, why: &mut Vec<Finding>) {
             let end = if left.is_negative() { "has ended" } else { "ends" };
             degraded(format!("the certificate {end} at {}; the agent could not renew it", expires.0));
         }
+    }
+}
+
+fn processes(inputs: &Inputs, why: &mut Vec<Finding>) {
+    for Unready { process, socket, answers, why: text } in &inputs.unready {
+        let text = match answers {
+            true => format!("it is not ready, {text} ({})", socket.display()),
+            false => format!("it does not answer at {}: {text}; start hawser-{process} there", socket.display()),
+        };
+        why.push(finding(Severity::Degraded, process, text));
     }
 }
 
@@ -127,8 +176,11 @@ fn gateways(inputs: &Inputs, why: &mut Vec<Finding>) {
             why.push(finding(Severity::Note, &row.node, "it is being drained".to_owned()));
         }
         if !row.figures {
-            let text = "no figures from here; paths are by its last status (name its state directory: --state)";
-            why.push(finding(Severity::Note, &row.node, text.to_owned()));
+            let mut text = "no figures from here; paths are by its last status".to_owned();
+            if inputs.reports.iter().all(|(_, report)| report.is_ok()) {
+                text += " (name its state directory: --state)";
+            }
+            why.push(finding(Severity::Note, &row.node, text));
         }
     }
 }
@@ -217,36 +269,6 @@ fn conditions(conditions: &[Condition]) -> Vec<ConditionRow> {
         message: c.message.clone(),
     };
     conditions.iter().map(row).collect()
-}
-
-fn next(inputs: &Inputs, verdict: Verdict, why: &[Finding], clusters: &[ClusterRow]) -> Vec<String> {
-    let site = inputs.site.display();
-    match verdict {
-        Verdict::NotJoined => vec![format!("hawser join --site {site} --token-file FILE")],
-        Verdict::Healthy if clusters.is_empty() => {
-            vec!["hawser token create --cluster ID   (let another cluster join)".to_owned()]
-        }
-        Verdict::Healthy => vec![format!("hawser export NAMESPACE/NAME --site {site}")],
-        Verdict::Degraded => {
-            let about = |id: &str| why.iter().any(|f| f.severity == Severity::Degraded && f.about == id);
-            let mut next: Vec<String> = clusters
-                .iter()
-                .filter(|row| about(&row.cluster))
-                .map(|row| format!("hawser status   (on {}: the other end of its paths)", row.cluster))
-                .collect();
-            if about("membership") {
-                next.push("journalctl -u hawser-agent   (what the agent says)".to_owned());
-            }
-            let unproven = !inputs.gateways.is_empty() && answers(inputs).next().is_none();
-            if unproven {
-                next.insert(0, format!("hawser status --site {site} --state DIR   (where a gateway keeps its state)"));
-            }
-            if about("gateway") || why.iter().any(|f| f.text.contains("hawser-gateway")) {
-                next.push("journalctl -u hawser-gateway   (on the gateway that is missing)".to_owned());
-            }
-            next
-        }
-    }
 }
 
 fn finding(severity: Severity, about: &str, text: String) -> Finding {

@@ -7,6 +7,7 @@ pub mod assess;
 pub mod cluster;
 pub mod collect;
 pub mod model;
+mod next;
 pub mod screen;
 
 pub use assess::assess;

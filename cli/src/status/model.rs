@@ -35,8 +35,23 @@ pub struct Inputs {
     pub imports: Vec<ServiceImport>,
     /// What each state directory's gateway said, or why it said nothing.
     pub reports: Vec<(PathBuf, Result<GatewayReport, String>)>,
+    /// Other processes that keep state there and do not answer, or are not ready.
+    pub unready: Vec<Unready>,
     /// Manifests that are not in force as they stand.
     pub problems: Vec<String>,
+}
+
+/// A process of a host that is not at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unready {
+    /// `agent` or `route-agent`.
+    pub process: &'static str,
+    /// Its admin socket.
+    pub socket: PathBuf,
+    /// Whether it answers there at all.
+    pub answers: bool,
+    /// What it waits for, or why it could not be asked.
+    pub why: String,
 }
 
 /// How a site stands.
@@ -84,6 +99,8 @@ pub enum Verdict {
     Degraded,
     /// The site is no member.
     NotJoined,
+    /// It was one, and the cluster set put it out.
+    Removed,
 }
 
 /// How another cluster is reached.

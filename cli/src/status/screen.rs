@@ -43,6 +43,7 @@ fn verdict(status: &Status) -> String {
         Verdict::Healthy => "HEALTHY",
         Verdict::Degraded => "DEGRADED",
         Verdict::NotJoined => return format!("{cluster}: NOT JOINED"),
+        Verdict::Removed => return format!("{set}: REMOVED  {cluster} is no member of the cluster set any more"),
     };
     let reached = match status.clusters.len() {
         0 => "no other cluster is a member".to_owned(),

@@ -1,5 +1,6 @@
 //! The adapter itself: reads from the board, writes to files.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,7 +51,14 @@ impl DirectoryApi {
     }
 
     async fn open_folder(site: &Path, own: Folder, exclusive: bool) -> Result<Arc<Self>, Error> {
-        let named = |source| storage(format!("open the site {}", site.display()), source);
+        let named = |source: std::io::Error| {
+            let remedy = match source.kind() {
+                ErrorKind::NotFound => "; name the directory of its manifests: --site DIR",
+                ErrorKind::PermissionDenied => "; run as the owner of that directory (root, as a rule)",
+                _ => "",
+            };
+            storage(format!("open the site {}{remedy}", site.display()), source)
+        };
         let site = std::fs::canonicalize(site).map_err(named)?;
         write::folders(&site, &own.path()).map_err(named)?;
         write::folders(&site, &locks()).map_err(named)?;
@@ -129,7 +137,7 @@ impl LocalApi for DirectoryApi {
 
     async fn lead(&self, name: &str) -> Result<Box<dyn Leadership>, Error> {
         if !hawser_model::id::is_dns_label(name) {
-            let problem = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the name of a lead is a DNS label");
+            let problem = std::io::Error::new(ErrorKind::InvalidInput, "the name of a lead is a DNS label");
             return Err(storage(format!("lead {name:?}"), problem));
         }
         let path = self.inner.site.join(locks()).join(name);
@@ -179,7 +187,7 @@ async fn own_lock(site: &Path, own: &Folder) -> Result<Lock, Error> {
             Ok(None) if tokio::time::Instant::now() < deadline => tokio::time::sleep(LEAD_PERIOD).await,
             Ok(None) => {
                 let problem = "a process of the same name runs for this node; stop it, or give this one another --node";
-                let problem = std::io::Error::new(std::io::ErrorKind::AddrInUse, problem);
+                let problem = std::io::Error::new(ErrorKind::AddrInUse, problem);
                 return Err(storage(format!("own {}", site.join(own.path()).display()), problem));
             }
             Err(error) => return Err(storage(format!("lock {}", path.display()), error)),
