@@ -1,7 +1,8 @@
 //! The whole rope: two sites and a broker on real processes in the testbed, for scenarios and the demo.
 //!
 //! - [`rope`]: what every scenario starts from.
-//! - [`report`]: `target/report/<name>.json`.
+//! - [`report`]: what is measured, as `target/report/<name>.json`.
+//! - [`svg`]: plots of reports.
 //! - [`story`]: the demo, step by step.
 //!
 //! Scenarios are in `tests/`, by what they are about. Hosts, wires and traffic are in `hawser-testbed`.
@@ -9,5 +10,6 @@
 pub mod report;
 pub mod rope;
 pub mod story;
+pub mod svg;
 
 pub use rope::Rope;
