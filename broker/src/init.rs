@@ -69,7 +69,7 @@ pub fn init(args: &InitArgs) -> anyhow::Result<Initialised> {
     Ok(Initialised { set: set.clone(), admin_dir, ca_pin: ca.pin()? })
 }
 
-fn write_admin(
+pub(crate) fn write_admin(
     dir: &Path,
     ca: &Ca,
     issued: &hawser_broker_pki::IssuedWithKey,

@@ -17,12 +17,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-use crate::convert;
 use crate::engine::Engine;
 use crate::listen::{self, Acceptor};
 use crate::metrics::Metrics;
 use crate::service::Services;
 use crate::state::{self, Settings};
+use crate::{backup, convert};
 
 /// Time that calls get to finish at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,6 +54,7 @@ pub struct Bound {
     addresses: Vec<SocketAddr>,
     listeners: Vec<TcpListener>,
     admin: admin::Server,
+    backup: backup::Server,
     engine: Engine,
     services: Services,
     certificate: Arc<ServerCertificate>,
@@ -100,8 +101,9 @@ pub async fn bind(args: &ServeArgs) -> anyhow::Result<Bound> {
     }
     let addresses = listeners.iter().map(TcpListener::local_addr).collect::<Result<_, _>>()?;
     let admin = admin::Server::bind(&admin.addr(dir)).await?;
+    let backup = backup::Server::bind(dir, handle.clone()).await?;
     let services = Services::new(handle, published, ca.clone(), metrics.clone());
-    Ok(Bound { addresses, listeners, admin, engine, services, certificate, ca, settings, registry, metrics })
+    Ok(Bound { addresses, listeners, admin, backup, engine, services, certificate, ca, settings, registry, metrics })
 }
 
 impl Bound {
@@ -116,7 +118,19 @@ impl Bound {
     /// # Errors
     /// The store can't be written any more.
     pub async fn run(self, token: CancellationToken) -> anyhow::Result<()> {
-        let Self { addresses, listeners, admin, engine, services, certificate, ca, settings, registry, metrics } = self;
+        let Self {
+            addresses,
+            listeners,
+            admin,
+            backup,
+            engine,
+            services,
+            certificate,
+            ca,
+            settings,
+            registry,
+            metrics,
+        } = self;
         let readiness = Readiness::new();
         let ready = readiness.handle("listening");
         let mut tasks = Tasks::new(token);
@@ -134,6 +148,7 @@ impl Bound {
         tasks.spawn("grpc", services.serve(ReceiverStream::new(accepted), token.clone()));
         tasks.spawn("certificate", renew_own(certificate, ca, settings, token.clone()));
         tasks.spawn("admin", admin.serve(Arc::new(registry), readiness, axum::Router::new(), token.clone()));
+        tasks.spawn("backup", backup.run(token.clone()));
         drop(ready);
         tracing::info!(?addresses, "serving");
         tasks.run(DRAIN).await

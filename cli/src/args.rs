@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use hawser_model::{ClusterId, ServiceName};
+use hawser_model::{ClusterId, NodeName, ServiceName};
 use hawser_telemetry::LogArgs;
 use ipnet::IpNet;
 
@@ -30,7 +30,7 @@ pub struct Args {
 /// What `hawser` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Begin or serve a cluster set.
+    /// Begin, serve, back up or restore a cluster set.
     #[command(subcommand)]
     Broker(BrokerCommand),
     /// Make, list or revoke the tokens that clusters join with.
@@ -51,6 +51,12 @@ pub enum Command {
     /// Show how a site reaches the other clusters; exits 7 when not all is well.
     #[command(after_help = STATUS_EXAMPLES)]
     Status(StatusArgs),
+    /// Take a gateway out of use without losing a packet, or back into it.
+    #[command(subcommand)]
+    Drain(DrainCommand),
+    /// Send numbered probes to another cluster while a fault is caused, and report gaps, losses and order.
+    #[command(after_help = DRILL_EXAMPLES)]
+    Drill(DrillArgs),
     /// End a cluster's membership, and wait until every gateway of the set dropped it.
     #[command(after_help = "Example:\n  hawser revoke west --admin-dir ~/.hawser/prod --timeout 30s")]
     Revoke(RevokeArgs),
@@ -66,7 +72,22 @@ pub enum BrokerCommand {
     /// Serve a cluster set until SIGTERM.
     #[command(after_help = "Example:\n  hawser broker serve --dir /var/lib/hawser/broker --listen '[::]:7443'")]
     Serve(BrokerServeArgs),
+    /// Write what only the broker knows (CA, members, claims, tokens, revocations) into one file; the broker may run.
+    #[command(after_help = "Example:\n  hawser broker backup --dir /var/lib/hawser/broker --out prod.backup\n
+The file holds the CA's key: whoever has it is the authority of the cluster set.")]
+    Backup(hawser_broker::BackupArgs),
+    /// Put a backup in place, so that a broker starts from it and its members carry on.
+    #[command(after_help = RESTORE_EXAMPLES)]
+    Restore(hawser_broker::RestoreArgs),
 }
+
+const RESTORE_EXAMPLES: &str = "Examples:
+  hawser broker restore --dir /var/lib/hawser/broker --from prod.backup
+  hawser broker restore --from prod.backup --force --admin second
+
+A lost roster is put back without --force. Members that were there at the time of the backup carry on by themselves;
+clusters that joined since have to join again. What was revoked since is refused again as soon as a member that knows it
+is back. Exits 3 where there is no such file, 5 where a broker runs or something is in the way.";
 
 /// `hawser broker serve`: what `hawser-broker serve` does.
 #[derive(Debug, clap::Args)]
@@ -220,6 +241,69 @@ pub struct StatusArgs {
     /// State directory of a node; once per gateway whose figures are wanted. Without: /var/lib/hawser, if it has one.
     #[arg(long, env = "HAWSER_STATE", value_name = "DIR", value_delimiter = ',')]
     pub state: Vec<PathBuf>,
+}
+
+/// `hawser drain`.
+#[derive(Debug, Subcommand)]
+pub enum DrainCommand {
+    /// Peers and nodes stop choosing the gateway on NODE; once they have, its process may be stopped.
+    #[command(after_help = DRAIN_EXAMPLES)]
+    Gateway(DrainArgs),
+}
+
+const DRAIN_EXAMPLES: &str = "Examples:
+  hawser drain gateway gw-1 --site /etc/hawser/site --wait 1m && systemctl restart hawser-gateway
+  hawser drain gateway gw-1 --site /etc/hawser/site --undo
+
+Writes a GatewayDrain object to generated/cli/. Nodes in spec.drainedNodes of the Membership are drained as well.";
+
+/// `hawser drain gateway`.
+#[derive(Debug, clap::Args)]
+pub struct DrainArgs {
+    /// The gateway's node.
+    #[arg(value_name = "NODE")]
+    pub node: NodeName,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteDirArgs,
+    /// Take it back into use.
+    #[arg(long, env = "HAWSER_UNDO")]
+    pub undo: bool,
+    /// Wait until no user's packet comes by it any more (with --undo: until it takes traffic again), at most this long
+    /// [without a value: 1m].
+    #[arg(long, env = "HAWSER_WAIT", value_name = "DURATION", num_args = 0..=1, require_equals = false,
+          default_missing_value = "1m", value_parser = duration::parse)]
+    pub wait: Option<Duration>,
+}
+
+const DRILL_EXAMPLES: &str = "Examples:
+  hawser drill --state /var/lib/hawser                           (this site's gateways: how long each path is silent)
+  hawser drill --answer '[::]:7007'                              (on a workload of another cluster)
+  hawser drill --to 10.2.3.4:7007 --for 1m                       (on a workload of this one: 16 flows, every 2 ms)
+
+Run from a workload, --to measures what users get; gateways know how their paths do. Both can be asked for at once.
+Exits 7 when a probe was lost or a path fell silent: the drill says what a fault cost, not whether that is acceptable.";
+
+/// `hawser drill`.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct DrillArgs {
+    /// Send probes to this address, where something echoes UDP: `hawser drill --answer`, or any service of RFC 862.
+    #[arg(long, env = "HAWSER_DRILL_TO", value_name = "IP:PORT")]
+    pub to: Option<std::net::SocketAddr>,
+    /// State directory of a node; once per gateway whose paths are watched.
+    #[arg(long, env = "HAWSER_STATE", value_name = "DIR", value_delimiter = ',')]
+    pub state: Vec<PathBuf>,
+    /// Echo probes that come to this address, until Ctrl-C (or as long as --for says).
+    #[arg(long, env = "HAWSER_DRILL_ANSWER", value_name = "IP:PORT", conflicts_with_all = ["to", "state"])]
+    pub answer: Option<std::net::SocketAddr>,
+    /// How long [default: 30s].
+    #[arg(long = "for", env = "HAWSER_DRILL_FOR", value_name = "DURATION", value_parser = duration::parse)]
+    pub length: Option<Duration>,
+    /// Flows, each from a port of its own, so that they spread over gateways and paths.
+    #[arg(long, env = "HAWSER_DRILL_FLOWS", value_name = "N", default_value_t = 16,
+          value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub flows: u16,
 }
 
 /// `hawser revoke`.

@@ -114,6 +114,9 @@ fn known(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     if let Some(error) = error.downcast_ref::<hawser_broker_client::Error>() {
         return Some(client(error));
     }
+    if let Some(failure) = broker(error) {
+        return Some(failure);
+    }
     if let Some(status) = error.downcast_ref::<Status>() {
         return Some(refused(status));
     }
@@ -137,6 +140,25 @@ fn local(error: &hawser_local_api::Error) -> Failure {
         Error::Storage { .. } | Error::Closed => {}
     }
     failure
+}
+
+/// What `hawser broker` finds on disk.
+fn broker(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
+    use hawser_broker::{BackupError, InTheWay, StoreError};
+    let exit = if let Some(error) = error.downcast_ref::<StoreError>() {
+        match error {
+            StoreError::NotInitialised { .. } | StoreError::RosterMissing { .. } => Exit::NotFound,
+            StoreError::InUse { .. } | StoreError::Exists { .. } => Exit::Conflict,
+            StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Io { .. } => Exit::Failed,
+        }
+    } else if let Some(error) = error.downcast_ref::<BackupError>() {
+        if error.missing { Exit::NotFound } else { Exit::Usage }
+    } else if error.is::<InTheWay>() {
+        Exit::Conflict
+    } else {
+        return None;
+    };
+    Some(Failure::new(exit, error.to_string()))
 }
 
 fn client(error: &hawser_broker_client::Error) -> Failure {

@@ -4,6 +4,7 @@
 //! - [`args`]: commands, flags, their help.
 //! - [`command`]: what each command does.
 //! - [`status`]: one screen about a site: collected, judged (pure), printed.
+//! - [`drill`]: what a fault costs, measured.
 //! - [`exit`]: exit codes, and how errors of all kinds become one.
 //! - [`output`]: data on stdout; [`progress`]: all else on stderr.
 //!
@@ -12,6 +13,7 @@
 
 pub mod args;
 pub mod command;
+pub mod drill;
 pub mod duration;
 pub mod exit;
 pub mod output;
@@ -26,7 +28,7 @@ use clap::error::ErrorKind;
 use hawser_telemetry::LogArgs;
 
 pub use args::Args;
-use args::{BrokerCommand, Command, TokenCommand};
+use args::{BrokerCommand, Command, DrainCommand, TokenCommand};
 pub use exit::{Exit, Failure};
 use output::Output;
 
@@ -61,6 +63,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
     match command {
         Command::Broker(BrokerCommand::Init(args)) => command::broker::init(output, &args),
         Command::Broker(BrokerCommand::Serve(args)) => command::broker::serve(args).await,
+        Command::Broker(BrokerCommand::Backup(args)) => command::broker::backup(output, &args).await,
+        Command::Broker(BrokerCommand::Restore(args)) => command::broker::restore(output, &args),
         Command::Token(TokenCommand::Create(args)) => command::token::create(output, args).await,
         Command::Token(TokenCommand::List(args)) => command::token::list(output, args).await,
         Command::Token(TokenCommand::Revoke(args)) => command::token::revoke(output, args).await,
@@ -69,6 +73,8 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Export(args) => command::export::export(output, args).await,
         Command::Unexport(args) => command::export::unexport(output, args).await,
         Command::Status(args) => command::status::run(output, args).await,
+        Command::Drain(DrainCommand::Gateway(args)) => command::drain::gateway(output, args).await,
+        Command::Drill(args) => command::drill::run(output, args).await,
         Command::Revoke(args) => command::revoke::run(output, args).await,
     }
 }

@@ -109,6 +109,6 @@ pub async fn revoke(output: Output, args: TokenRevokeArgs) -> anyhow::Result<Exi
 }
 
 /// Seconds since the epoch, as RFC 3339.
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     Timestamp::from_second(seconds).map_or_else(|_| seconds.to_string(), |t| t.to_string())
 }

@@ -1,5 +1,6 @@
 //! A real broker on loopback, sites in temporary directories, and the `hawser` binary run against them.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -9,6 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// How a command ended.
@@ -58,7 +60,9 @@ pub(crate) async fn hawser(args: &[&str], env: &[(&str, &Path)], input: &str) ->
 
 pub(crate) struct Lab {
     dir: TempDir,
+    address: SocketAddr,
     stop: CancellationToken,
+    broker: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Drop for Lab {
@@ -70,28 +74,30 @@ impl Drop for Lab {
 impl Lab {
     /// Begins a cluster set and serves it.
     pub(crate) async fn start() -> Self {
-        #[derive(Parser)]
-        struct Flags {
-            #[command(flatten)]
-            serve: ServeArgs,
-        }
         let dir = tempfile::tempdir().unwrap();
-        let broker = dir.path().join("broker");
         hawser_broker::init(&InitArgs {
-            dir: broker.clone(),
+            dir: dir.path().join("broker"),
             set: "prod".into(),
             address: vec!["127.0.0.1:1".into()],
             admin: "root".into(),
         })
         .unwrap();
-        let args = ["serve", "--listen", "127.0.0.1:0", "--dir", broker.to_str().unwrap()];
-        let bound = hawser_broker::bind(&Flags::parse_from(args).serve).await.unwrap();
-        let address = bound.addresses()[0];
-        let info = format!("{{\"clusterSet\": \"prod\", \"brokers\": [\"{address}\"]}}");
-        std::fs::write(broker.join("admin/broker.json"), info).unwrap();
-        let stop = CancellationToken::new();
-        tokio::spawn(bound.run(stop.clone()));
-        Self { dir, stop }
+        let (address, stop, broker) = serve(dir.path(), "127.0.0.1:0").await;
+        Self { dir, address, stop, broker }
+    }
+
+    /// Ends the broker and removes all it had.
+    #[allow(dead_code, reason = "not every test loses it")]
+    pub(crate) async fn lose_broker(&mut self) {
+        self.stop.cancel();
+        (&mut self.broker).await.unwrap().unwrap();
+        std::fs::remove_dir_all(self.dir.path().join("broker")).unwrap();
+    }
+
+    /// Serves what is there now, at the same address.
+    #[allow(dead_code, reason = "as above")]
+    pub(crate) async fn serve_again(&mut self) {
+        (_, self.stop, self.broker) = serve(self.dir.path(), &self.address.to_string()).await;
     }
 
     pub(crate) fn admin_dir(&self) -> PathBuf {
@@ -129,6 +135,22 @@ impl Lab {
         args.extend(more);
         on(site, &args, token).await
     }
+}
+
+async fn serve(dir: &Path, listen: &str) -> (SocketAddr, CancellationToken, JoinHandle<anyhow::Result<()>>) {
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        serve: ServeArgs,
+    }
+    let broker = dir.join("broker");
+    let args = ["serve", "--listen", listen, "--dir", broker.to_str().unwrap()];
+    let bound = hawser_broker::bind(&Flags::parse_from(args).serve).await.unwrap();
+    let address = bound.addresses()[0];
+    let info = format!("{{\"clusterSet\": \"prod\", \"brokers\": [\"{address}\"]}}");
+    std::fs::write(broker.join("admin/broker.json"), info).unwrap();
+    let stop = CancellationToken::new();
+    (address, stop.clone(), tokio::spawn(bound.run(stop)))
 }
 
 /// Runs `hawser` at a site.
