@@ -1,10 +1,11 @@
 //! Gateways die, are cut off, lose one direction: traffic goes on.
+#![expect(clippy::print_stdout, reason = "the measured times are part of what a scenario shows")]
 
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::Rope;
 use hawser_testbed::Workload;
 use hawser_testbed::traffic::udp::{Loss, Stream};
@@ -78,5 +79,28 @@ fn a_path_black_holed_one_way_and_a_gateway_without_its_wan() -> Result<()> {
     rope.lab.wan().heal()?;
     rope.wait_up()?;
     survives(&mut rope, "a gateway that loses its WAN", |rope| rope.lab.wan().isolate("east-gw1"))?;
+    rope.pass()
+}
+
+/// A slow and lossy wire is no dead one: paths that still answer stay, none is given up and none flaps.
+#[test]
+fn a_slow_and_lossy_wan_loses_no_path() -> Result<()> {
+    let mut rope = Rope::start("slow")?;
+    survives(&mut rope, "a slow WAN that loses 3 %", |rope| {
+        for host in ["west-gw1", "west-gw2", "east-gw1", "east-gw2"] {
+            rope.lab.wan().slow(host, 8_000, Duration::from_millis(40))?;
+        }
+        rope.lab.wan().loss(30)
+    })?;
+    for site in [&rope.west, &rope.east] {
+        for report in Rope::reports(site)? {
+            let clusters = report["clusters"].as_array().context("a report has clusters")?;
+            ensure!(clusters.len() == 1 && clusters[0]["lastFailoverAgoMs"].is_null(), "a path was given up: {report}");
+            let rtt = report["paths"].as_array().into_iter().flatten().filter_map(|path| path["rttUs"].as_u64()).max();
+            println!("{}: slowest round trip {rtt:?} µs", report["node"]);
+        }
+    }
+    rope.lab.wan().heal()?;
+    rope.wait_up()?;
     rope.pass()
 }
