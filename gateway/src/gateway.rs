@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hawser_api::core::Node;
-use hawser_api::hawser::{Membership, RemoteCluster};
+use hawser_api::hawser::{GatewayDrain, Membership, RemoteCluster};
 use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Client;
 use hawser_local_api::client::View;
@@ -21,6 +21,7 @@ use hawser_tunnel::{ClusterStatus, Config, Tunnel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::drain::Drain;
 use crate::memory::{Memory, Roster};
 use crate::plan::{Plan, Problem, plan};
 use crate::publish::Publisher;
@@ -43,6 +44,7 @@ struct Views {
     memberships: watch::Receiver<View<Membership>>,
     nodes: watch::Receiver<View<Node>>,
     remotes: watch::Receiver<View<RemoteCluster>>,
+    drains: watch::Receiver<View<GatewayDrain>>,
 }
 
 /// See the module.
@@ -59,6 +61,7 @@ pub(crate) struct Gateway {
     responder: Option<(String, Task)>,
     states: Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>,
     publisher: Publisher,
+    drain: Drain,
     problems: BTreeSet<Problem>,
     nodes: Vec<hawser_model::NodeName>,
     local_api: Option<ReadyHandle>,
@@ -83,9 +86,11 @@ impl Gateway {
             memberships: client.reflect(),
             nodes: client.reflect(),
             remotes: client.reflect(),
+            drains: client.reflect(),
         };
         let gateway = Self {
             publisher: Publisher::new(client, config.node.clone()),
+            drain: Drain::default(),
             config,
             probe_key,
             shared,
@@ -112,6 +117,7 @@ impl Gateway {
             .with(&self.views.memberships)
             .with(&self.views.nodes)
             .with(&self.views.remotes)
+            .with(&self.views.drains)
             .with(&self.answers);
         loop {
             self.turn().await?;
@@ -132,7 +138,8 @@ impl Gateway {
             let (properties, memberships) =
                 (self.views.properties.borrow().clone(), self.views.memberships.borrow().clone());
             let (nodes, remotes) = (self.views.nodes.borrow().clone(), self.views.remotes.borrow().clone());
-            look(&properties, &memberships, &nodes, &remotes)
+            let drains = self.views.drains.borrow().clone();
+            look(&properties, &memberships, &nodes, &remotes, &drains)
         };
         match seen {
             Seen::Incomplete => {
@@ -205,7 +212,9 @@ impl Gateway {
         self.respond();
         let clusters = self.states.as_ref().map(|s| Arc::clone(&s.borrow())).unwrap_or_default();
         let revision = self.shared.lock().roster_revision;
-        self.publisher.write(next.spec, revision, &clusters).await;
+        let packets = self.shared.lock().user_packets();
+        let drain = self.drain.judge(next.draining, packets, Instant::now());
+        self.publisher.write(next.spec, revision, drain, &clusters).await;
         Ok(())
     }
 

@@ -6,10 +6,12 @@
 //! - [`Args`], [`run`]: the process.
 //! - `view`, `plan`: the local API's objects, and what follows from them; pure.
 //! - `memory`: roster and peers on disk.
+//! - `drain`: how far a drain is; pure.
 //! - `gateway`: the loop that applies the plan to the tunnel (`hawser-tunnel`); `publish`: this gateway's own object.
 //! - `responder`: answers the route agents (`hawser-route-agent`).
 //! - `resolve`: candidates that are names. `state`, `metrics`: what the admin endpoint tells.
 
+mod drain;
 mod gateway;
 mod memory;
 mod metrics;

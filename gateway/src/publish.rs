@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use hawser_api::core::{ObjectMeta, Time};
-use hawser_api::hawser::{GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus};
+use hawser_api::hawser::{DrainState, GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus};
 use hawser_local_api::{Client, Key};
 use hawser_model::NodeName;
 use hawser_tunnel::ClusterStatus;
@@ -22,8 +22,15 @@ impl Publisher {
     }
 
     /// Writes what is new; a failure is reported, and the next call tries again.
-    pub(crate) async fn write(&mut self, spec: GatewayNodeSpec, roster_revision: i64, clusters: &[ClusterStatus]) {
-        let status = GatewayNodeStatus { roster_revision, clusters: clusters.iter().map(cluster_status).collect() };
+    pub(crate) async fn write(
+        &mut self,
+        spec: GatewayNodeSpec,
+        roster_revision: i64,
+        drain: Option<DrainState>,
+        clusters: &[ClusterStatus],
+    ) {
+        let clusters = clusters.iter().map(cluster_status).collect();
+        let status = GatewayNodeStatus { roster_revision, drain, clusters };
         if self.written.as_ref().is_some_and(|(s, t)| *s == spec && *t == status) {
             return;
         }

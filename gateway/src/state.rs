@@ -20,6 +20,14 @@ pub(crate) struct State {
     pub(crate) draining: bool,
 }
 
+impl State {
+    /// Users' packets that this gateway's paths have carried, both ways.
+    pub(crate) fn user_packets(&self) -> u64 {
+        let paths = self.tunnel.as_ref().map(|t| t.report().paths).unwrap_or_default();
+        paths.iter().map(|p| p.traffic.rx_packets + p.traffic.tx_packets).sum()
+    }
+}
+
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()

@@ -1,10 +1,10 @@
 //! The local API as this process sees it: all its inputs in one value, which is also what is kept on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use hawser_api::core::Node;
-use hawser_api::hawser::{Membership, RemoteCluster, RemoteClusterSpec};
+use hawser_api::hawser::{GatewayDrain, Membership, RemoteCluster, RemoteClusterSpec};
 use hawser_api::labels;
 use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Key;
@@ -57,8 +57,10 @@ pub(crate) fn look(
     memberships: &Objects<Membership>,
     nodes: &Objects<Node>,
     remotes: &Objects<RemoteCluster>,
+    drains: &Objects<GatewayDrain>,
 ) -> Seen {
-    let (Some(properties), Some(memberships), Some(nodes), Some(remotes)) = (properties, memberships, nodes, remotes)
+    let (Some(properties), Some(memberships), Some(nodes), Some(remotes), Some(drains)) =
+        (properties, memberships, nodes, remotes, drains)
     else {
         return Seen::Incomplete;
     };
@@ -75,11 +77,18 @@ pub(crate) fn look(
     let inputs = Inputs {
         cluster_id: membership.spec.cluster_id.clone(),
         prefixes: membership.spec.prefixes.clone(),
-        drained_nodes: membership.spec.drained_nodes.clone(),
+        drained_nodes: drained(membership, drains),
         nodes: nodes.values().map(|node| facts(node)).collect(),
         remotes: remotes.values().map(|r| r.spec.clone()).collect(),
     };
     Seen::Member { inputs: Box::new(inputs), roster }
+}
+
+/// What the membership says and what is asked for one by one.
+fn drained(membership: &Membership, drains: &BTreeMap<Key, Arc<GatewayDrain>>) -> Vec<String> {
+    let asked = drains.values().map(|d| d.spec.node.clone());
+    let all: BTreeSet<String> = membership.spec.drained_nodes.iter().cloned().chain(asked).collect();
+    all.into_iter().collect()
 }
 
 fn facts(node: &Node) -> NodeFacts {
@@ -124,15 +133,25 @@ mod tests {
             "spec": {"clusterId": "west", "prefixes": ["10.1.0.0/16"], "drainedNodes": ["w2"]}, "status": status})])
     }
 
+    fn drains(nodes: &[&str]) -> Objects<GatewayDrain> {
+        let drain = |node: &&str| {
+            json!({"apiVersion": "hawser.dev/v1alpha1", "kind": "GatewayDrain", "metadata": {"name": node},
+                "spec": {"node": node}})
+        };
+        objects(&nodes.iter().map(drain).collect::<Vec<_>>())
+    }
+
     #[test]
     fn a_member_is_one_with_the_property() {
         let (nodes, remotes) = (objects::<Node>(&[]), objects::<RemoteCluster>(&[]));
+        let drains = drains(&["w3", "w2"]);
         let joined = membership(&json!({"rosterRevision": 3, "members": [{"clusterId": "east", "generation": 1}]}));
-        let Seen::Member { inputs, roster } = look(&property(), &joined, &nodes, &remotes) else { panic!() };
+        let Seen::Member { inputs, roster } = look(&property(), &joined, &nodes, &remotes, &drains) else { panic!() };
         assert_eq!((inputs.cluster_id.as_str(), roster.unwrap().revision), ("west", 3));
-        assert_eq!(look(&objects(&[]), &joined, &nodes, &remotes), Seen::NotMember);
-        assert_eq!(look(&None, &joined, &nodes, &remotes), Seen::Incomplete);
-        let Seen::Member { roster, .. } = look(&property(), &membership(&json!({})), &nodes, &remotes) else {
+        assert_eq!(inputs.drained_nodes, ["w2", "w3"], "the membership's and those asked for one by one");
+        assert_eq!(look(&objects(&[]), &joined, &nodes, &remotes, &drains), Seen::NotMember);
+        assert_eq!(look(&None, &joined, &nodes, &remotes, &drains), Seen::Incomplete);
+        let Seen::Member { roster, .. } = look(&property(), &membership(&json!({})), &nodes, &remotes, &drains) else {
             panic!()
         };
         assert_eq!(roster, None, "no revision is no roster, not an empty one");

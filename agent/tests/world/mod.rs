@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use hawser_agent::{Agent, Setup};
 use hawser_api::core::{EndpointSlice, Namespace, ObjectMeta, Service, Time};
 use hawser_api::hawser::{
-    GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus, LaneSpec, Membership, MembershipSpec,
+    GatewayNode, GatewayNodeSpec, GatewayNodeStatus, LaneSpec, Membership, MembershipSpec,
     RemoteCluster,
 };
 use hawser_api::labels;
@@ -317,7 +317,7 @@ impl Cluster {
     /// The gateway says that it applies the newest roster, as a gateway does.
     pub async fn acknowledge(&self) {
         let revision = self.all::<Membership>().await.pop().and_then(|m| m.status).unwrap_or_default().roster_revision;
-        let status = GatewayNodeStatus { roster_revision: revision, clusters: Vec::<GatewayClusterStatus>::new() };
+        let status = GatewayNodeStatus { roster_revision: revision, ..GatewayNodeStatus::default() };
         self.operator.apply_status::<GatewayNode, _>(Key::cluster("gw"), &status).await.unwrap();
     }
 }

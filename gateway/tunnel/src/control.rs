@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use hawser_liveness::{ClusterState, Time};
@@ -20,6 +21,9 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const REASSERT: Duration = Duration::from_secs(10);
 /// Metric of a route that the gateway itself can serve: better than the route agent's way to other gateways.
 const METRIC_OWN: u32 = 100;
+/// Metric of the same route while the gateway is drained: the route agent's way to other gateways, where there is one, goes
+/// first.
+const METRIC_DRAINED: u32 = 300;
 /// Metric in the table of transit packets, where the route agent's `unreachable` comes after it.
 const METRIC_TRANSIT: u32 = 100;
 
@@ -44,7 +48,8 @@ impl Control {
             let snapshot = self.shared.snapshot.load_full();
             let lanes: Vec<LaneStatus> = self.shared.doors.iter().map(super::shared::Door::status).collect();
             let clusters = summarise(&snapshot, &lanes, &mut seen, self.shared.now());
-            let desired = desired(&snapshot, &clusters);
+            let draining = self.shared.draining.load(Ordering::Relaxed);
+            let desired = desired(&snapshot, &clusters, draining);
             // Errors are logged where they happen, and tried again with the next look.
             let _ = if tokio::time::Instant::now() >= reassert {
                 reassert = tokio::time::Instant::now() + REASSERT;
@@ -110,7 +115,8 @@ fn apart(a: SystemTime, b: SystemTime) -> Duration {
 
 /// The TUN's kernel state: its addresses and MTU; every remote prefix in the transit table; in the table of the node's own
 /// packets those that this gateway can reach.
-fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus]) -> Desired {
+fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> Desired {
+    let metric = if draining { METRIC_DRAINED } else { METRIC_OWN };
     let largest = snapshot.paths.iter().map(|p| p.mtu).max().unwrap_or(MTU_MIN);
     let mut desired =
         Desired { mtu: largest, addresses: snapshot.peers.addresses.iter().copied().collect(), ..Desired::default() };
@@ -121,7 +127,7 @@ fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus]) -> Desired {
             let transit = Route { prefix, table: TABLE_TRANSIT, metric: METRIC_TRANSIT, mtu: smallest };
             desired.routes.insert(transit);
             if usable {
-                desired.routes.insert(Route { table: TABLE_REMOTE, metric: METRIC_OWN, ..transit });
+                desired.routes.insert(Route { table: TABLE_REMOTE, metric, ..transit });
             }
         }
     }
@@ -177,13 +183,18 @@ mod tests {
         assert_eq!(clusters[0].state, ClusterState::Dark, "no gateway at all");
         clusters[1].state = ClusterState::Held;
         let routes: Vec<(String, u32)> =
-            desired(&snapshot, &clusters).routes.iter().map(|r| (r.prefix.to_string(), r.table)).collect();
+            desired(&snapshot, &clusters, false).routes.iter().map(|r| (r.prefix.to_string(), r.table)).collect();
         let expected = [
             ("10.2.0.0/16".to_owned(), TABLE_TRANSIT),
             ("fd03::/48".to_owned(), TABLE_REMOTE),
             ("fd03::/48".to_owned(), TABLE_TRANSIT),
         ];
         assert_eq!(routes, expected);
+        let metric = |draining: bool| {
+            let routes = desired(&snapshot, &clusters, draining).routes;
+            routes.iter().find(|r| r.table == TABLE_REMOTE).map(|r| r.metric)
+        };
+        assert_eq!((metric(false), metric(true)), (Some(METRIC_OWN), Some(METRIC_DRAINED)));
     }
 
     #[test]

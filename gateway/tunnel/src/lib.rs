@@ -192,10 +192,12 @@ impl Tunnel {
         }
     }
 
-    /// Asks peers to choose other gateways (or takes that back): probes carry it from now on.
+    /// Asks peers to choose other gateways (or takes that back): probes carry it from now on, and what this host itself sends
+    /// prefers them too.
     pub fn set_draining(&self, draining: bool) {
         if self.shared.draining.swap(draining, Ordering::Relaxed) != draining {
             self.shared.announce();
+            self.shared.changed.notify_one();
         }
     }
 

@@ -144,7 +144,7 @@ impl Device {
     }
 
     async fn routes(&self, desired: &BTreeSet<Route>, errors: &mut Option<NetlinkError>) {
-        let mut present = BTreeSet::new();
+        let (mut present, mut stale) = (BTreeSet::new(), Vec::new());
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut query = RouteMessage::default();
             query.header.address_family = family;
@@ -155,14 +155,18 @@ impl Device {
                 if desired.contains(&route) {
                     present.insert(route);
                 } else if !desired.iter().any(|d| same_place(d, &route)) {
-                    let done = self.handle.route().del(message).execute().await;
-                    keep(errors, done, || format!("removing the route to {} in table {}", route.prefix, route.table));
+                    stale.push((route, message));
                 }
             }
         }
+        // First what comes, then what goes: a route that only changes its metric is never missing.
         for route in desired.difference(&present) {
             let done = self.handle.route().add(self.message(route)).replace().execute().await;
             keep(errors, done, || format!("adding the route to {} in table {}", route.prefix, route.table));
+        }
+        for (route, message) in stale {
+            let done = self.handle.route().del(message).execute().await;
+            keep(errors, done, || format!("removing the route to {} in table {}", route.prefix, route.table));
         }
     }
 

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use crate::hawser::{GatewayNode, Membership, RemoteCluster};
+use crate::hawser::{GatewayDrain, GatewayNode, Membership, RemoteCluster};
 use crate::mcs::{ClusterProperty, ServiceExport, ServiceImport};
 
 /// Installers compare these before they overwrite an MCS CRD that is there already, so that none is downgraded.
@@ -33,7 +33,15 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     let mut property = also_v1alpha1(ClusterProperty::crd());
     let (name, value) = API_APPROVED;
     property.metadata.annotations.get_or_insert_default().insert(name.to_owned(), value.to_owned());
-    let mut crds = vec![Membership::crd(), GatewayNode::crd(), RemoteCluster::crd(), export, import, property];
+    let mut crds = vec![
+        Membership::crd(),
+        GatewayNode::crd(),
+        GatewayDrain::crd(),
+        RemoteCluster::crd(),
+        export,
+        import,
+        property,
+    ];
     for schema in crds.iter_mut().flat_map(schemas) {
         tidy(schema);
     }

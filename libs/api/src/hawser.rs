@@ -109,6 +109,29 @@ pub struct LaneSpec {
     pub next_public_key: Option<String>,
 }
 
+/// Asks a gateway to hand its traffic over: exists while that is wanted. Written by `hawser drain gateway`, or by an
+/// operator; named as its node.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "hawser.dev", version = "v1alpha1", kind = "GatewayDrain", plural = "gatewaydrains")]
+#[kube(derive = "PartialEq")]
+#[kube(doc = "Asks the gateway on a node to hand its traffic over to the others.")]
+#[kube(printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#)]
+#[kube(printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayDrainSpec {
+    /// The gateway's node.
+    pub node: String,
+}
+
+/// How far a gateway's drain is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DrainState {
+    /// It has asked to be left alone, and still carries users' packets.
+    Draining,
+    /// No user's packet has come by it for a while: it may be stopped.
+    Drained,
+}
+
 /// What a gateway found, written when it changes; figures are in its admin report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -116,6 +139,9 @@ pub struct GatewayNodeStatus {
     /// The roster revision whose peers it applies.
     #[serde(default)]
     pub roster_revision: i64,
+    /// How far its drain is; absent while it is not drained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainState>,
     /// One entry per remote cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<GatewayClusterStatus>,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hawser_api::core::{EndpointSlice, Namespace, Node, ObjectMeta, Service};
-use hawser_api::hawser::{GatewayNode, Membership, RemoteCluster};
+use hawser_api::hawser::{GatewayDrain, GatewayNode, Membership, RemoteCluster};
 use hawser_api::mcs::{ClusterProperty, ServiceExport, ServiceImport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -97,6 +97,7 @@ macro_rules! resource {
 resource! {
     Membership "hawser.dev/v1alpha1" false,
     GatewayNode "hawser.dev/v1alpha1" false,
+    GatewayDrain "hawser.dev/v1alpha1" false,
     RemoteCluster "hawser.dev/v1alpha1" false,
     ServiceExport "multicluster.x-k8s.io/v1beta1" true,
     ServiceImport "multicluster.x-k8s.io/v1beta1" true,
