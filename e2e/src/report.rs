@@ -32,6 +32,16 @@ pub struct Row {
     pub runs: u32,
 }
 
+impl Row {
+    /// A figure that could not be measured: it has no value, and misses its goal.
+    #[must_use]
+    pub fn not_measured(id: &str, unit: &'static str, goal: &str) -> Self {
+        // JSON has no NaN; it becomes null there.
+        let (value, spread) = (f64::NAN, [f64::NAN; 2]);
+        Self { id: id.to_owned(), value, unit, goal: goal.to_owned(), pass: false, spread, runs: 0 }
+    }
+}
+
 impl Report {
     /// An empty report.
     #[must_use]
@@ -45,6 +55,11 @@ impl Report {
         let goal = format!("<={limit}");
         self.rows.push(Row { id: id.to_owned(), value, unit, goal, pass, spread: [value, value], runs: 1 });
         pass
+    }
+
+    /// Adds a figure.
+    pub fn add(&mut self, row: Row) {
+        self.rows.push(row);
     }
 
     /// Whether every figure is what it should be.
