@@ -6,7 +6,7 @@
 //! - [`backup`], [`restore`]: what the broker alone knows, to one file and back.
 //! - [`serve`]: opens the store, listens, serves until shutdown.
 //! - `engine`: one thread that owns the core and the store; all operations go through it in batches, answered when durable.
-//! - `listen`: TCP, TLS, limits on connections; who the peer is travels with the connection.
+//! - `listen`: TCP, TLS, limits on connections; `peer`: one of them, and who is at its other end; `rate`, `share`: limits.
 //! - `service`: the gRPC services; `service::sync` is the stream of an agent.
 //!
 //! Its clients are `libs/broker-client`, by way of `agent/` and `cli/`; certificates are `broker/pki`'s, files
@@ -18,10 +18,12 @@ mod engine;
 mod init;
 mod listen;
 mod metrics;
+mod peer;
 mod rate;
 mod restore;
 mod serve;
 mod service;
+mod share;
 mod state;
 
 pub use backup::{BackupArgs, BackupError, Saved, backup};

@@ -1,39 +1,47 @@
 //! Ports, connections and TLS. Whatever comes in costs bounded memory and time; only finished handshakes reach gRPC.
 //!
-//! Who has no certificate may only join, and has [`ANONYMOUS`] for it.
+//! Those who are unknown have places of their own: however many they are, members find theirs. What a connection may do is
+//! in [`crate::peer`].
 
-use std::collections::HashMap;
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hawser_broker_pki::{PeerIdentity, server};
+use hawser_broker_pki::{PeerIdentity, Role, server};
 use ipnet::IpNet;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::Connected;
 
 use crate::metrics::{Metrics, Reason};
+use crate::peer::Peer;
+use crate::rate::Limiter;
+use crate::share::{Share, Shares};
 use crate::{convert, state};
 
-/// Connections at one time.
+/// Handshakes under way at one time.
+const MAX_HANDSHAKES: usize = 1_024;
+/// Connections with a certificate at one time.
 const MAX_CONNECTIONS: usize = 4_096;
-/// Connections of one source at one time.
+/// Connections without one.
+const MAX_ANONYMOUS: usize = 512;
+/// Connections of one source at one time, and of those without a certificate.
 const MAX_PER_SOURCE: usize = 512;
+/// See [`MAX_PER_SOURCE`].
+const MAX_ANONYMOUS_PER_SOURCE: usize = 64;
+/// Connections of one cluster's identity: two agents, a renewal, an operator, and those that are just ending.
+const MAX_PER_CLUSTER: usize = 16;
+/// Connections of one administrator's: scripts run many commands at once.
+const MAX_PER_ADMIN: usize = 128;
+/// Connections that one source may open at once, and the time for one more.
+const BURST: u32 = 1_000;
+/// See [`BURST`].
+const REFILL: Duration = Duration::from_millis(20);
 /// Time for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Life of a connection without a certificate.
-const ANONYMOUS: Duration = Duration::from_secs(30);
 
 /// Binds one address; `[::]` takes IPv4 too, and stands for `0.0.0.0` where the machine has no IPv6.
 pub(crate) fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -62,95 +70,36 @@ fn no_ipv6(error: &io::Error) -> bool {
         || error.to_string().contains("Address family not supported")
 }
 
-/// What the services know of a caller.
-#[derive(Debug, Clone)]
-pub(crate) struct PeerInfo {
-    /// Its address.
-    pub(crate) addr: SocketAddr,
-    /// Who it is, by the certificate it showed.
-    pub(crate) identity: Option<PeerIdentity>,
-}
-
-/// A connection whose handshake is done.
-pub(crate) struct Peer {
-    stream: TlsStream<TcpStream>,
-    info: PeerInfo,
-    deadline: Option<Pin<Box<Sleep>>>,
-    _slot: Slot,
-}
-
-impl Connected for Peer {
-    type ConnectInfo = PeerInfo;
-
-    fn connect_info(&self) -> PeerInfo {
-        self.info.clone()
-    }
-}
-
-impl AsyncRead for Peer {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if let Some(deadline) = &mut self.deadline
-            && deadline.as_mut().poll(cx).is_ready()
-        {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "no certificate, and its time is over")));
-        }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Peer {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A place among the connections, given back on drop.
-struct Slot {
-    source: IpNet,
-    sources: Arc<Mutex<HashMap<IpNet, usize>>>,
+/// A connection's place among all, given back on drop.
+struct Place {
     metrics: Metrics,
-    _permit: OwnedSemaphorePermit,
+    _source: Share<IpNet>,
 }
 
-impl Drop for Slot {
+impl Drop for Place {
     fn drop(&mut self) {
         self.metrics.connections.dec();
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.source);
-            }
-        }
     }
+}
+
+/// A place among those who are known, or among those who are not.
+struct Seat {
+    _of_all: OwnedSemaphorePermit,
+    _of_key: Option<Share<[u8; 32]>>,
+    _of_source: Option<Share<IpNet>>,
 }
 
 /// Hands connections of all ports to gRPC.
 #[derive(Clone)]
 pub(crate) struct Acceptor {
     tls: TlsAcceptor,
-    slots: Arc<Semaphore>,
-    sources: Arc<Mutex<HashMap<IpNet, usize>>>,
+    handshakes: Arc<Semaphore>,
+    known: Arc<Semaphore>,
+    unknown: Arc<Semaphore>,
+    sources: Shares<IpNet>,
+    unknown_sources: Shares<IpNet>,
+    keys: Shares<[u8; 32]>,
+    rate: Arc<Limiter<IpNet>>,
     metrics: Metrics,
     accepted: mpsc::Sender<io::Result<Peer>>,
 }
@@ -159,8 +108,19 @@ impl Acceptor {
     /// The receiver gets connections whose handshake is done.
     pub(crate) fn new(tls: TlsAcceptor, metrics: Metrics) -> (Self, mpsc::Receiver<io::Result<Peer>>) {
         let (accepted, receiver) = mpsc::channel(64);
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        (Self { tls, slots, sources: Arc::default(), metrics, accepted }, receiver)
+        let acceptor = Self {
+            tls,
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
+            known: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
+            unknown: Arc::new(Semaphore::new(MAX_ANONYMOUS)),
+            sources: Shares::default(),
+            unknown_sources: Shares::default(),
+            keys: Shares::default(),
+            rate: Arc::new(Limiter::new(BURST, REFILL)),
+            metrics,
+            accepted,
+        };
+        (acceptor, receiver)
     }
 
     /// Accepts on one port until the token is cancelled.
@@ -177,34 +137,29 @@ impl Acceptor {
                     }
                 },
             };
-            let Some(slot) = self.slot(addr) else {
+            let source = convert::source(addr);
+            if !self.rate.allow(source, Instant::now()) {
+                self.refused("rate");
+                continue;
+            }
+            let handshake = self.handshakes.clone().try_acquire_owned();
+            let (Ok(handshake), Some(of_source)) = (handshake, self.sources.take(source, MAX_PER_SOURCE)) else {
                 self.refused("limit");
                 continue;
             };
+            self.metrics.connections.inc();
+            let place = Place { metrics: self.metrics.clone(), _source: of_source };
             let (acceptor, token) = (self.clone(), token.clone());
             tokio::spawn(async move {
                 tokio::select! {
                     () = token.cancelled() => {}
-                    () = acceptor.handshake(stream, addr, slot) => {}
+                    () = acceptor.handshake(stream, addr, place, handshake) => {}
                 }
             });
         }
     }
 
-    fn slot(&self, addr: SocketAddr) -> Option<Slot> {
-        let source = convert::source(addr);
-        let permit = self.slots.clone().try_acquire_owned().ok()?;
-        let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = sources.entry(source).or_default();
-        if *count >= MAX_PER_SOURCE {
-            return None;
-        }
-        *count += 1;
-        self.metrics.connections.inc();
-        Some(Slot { source, sources: self.sources.clone(), metrics: self.metrics.clone(), _permit: permit })
-    }
-
-    async fn handshake(&self, stream: TcpStream, addr: SocketAddr, slot: Slot) {
+    async fn handshake(&self, stream: TcpStream, addr: SocketAddr, place: Place, handshake: OwnedSemaphorePermit) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%addr, %error, "no TCP_NODELAY");
         }
@@ -223,10 +178,28 @@ impl Acceptor {
                 return self.refused("certificate");
             }
         };
-        let deadline = identity.is_none().then(|| Box::pin(tokio::time::sleep(ANONYMOUS)));
-        let peer = Peer { stream, info: PeerInfo { addr, identity }, deadline, _slot: slot };
+        drop(handshake);
+        let Some(seat) = self.seat(addr, identity.as_ref()) else {
+            return self.refused(if identity.is_some() { "limit_identity" } else { "limit_anonymous" });
+        };
+        let peer = Peer::new(stream, addr, identity, (seat, place));
         // No receiver: the server is ending.
         let _ = self.accepted.send(Ok(peer)).await;
+    }
+
+    fn seat(&self, addr: SocketAddr, identity: Option<&PeerIdentity>) -> Option<Seat> {
+        let (all, of_key, of_source) = match identity {
+            Some(PeerIdentity { identity, key_hash, .. }) => {
+                let most = if matches!(identity.role, Role::Admin(_)) { MAX_PER_ADMIN } else { MAX_PER_CLUSTER };
+                (&self.known, Some(self.keys.take(*key_hash, most)?), None)
+            }
+            None => {
+                let share = self.unknown_sources.take(convert::source(addr), MAX_ANONYMOUS_PER_SOURCE)?;
+                (&self.unknown, None, Some(share))
+            }
+        };
+        let of_all = all.clone().try_acquire_owned().ok()?;
+        Some(Seat { _of_all: of_all, _of_key: of_key, _of_source: of_source })
     }
 
     fn refused(&self, reason: &'static str) {

@@ -1,56 +1,71 @@
-//! How often one source may try to join: guessing tokens is hopeless anyway, this keeps it cheap.
+//! How often one caller may do something: what it costs the broker stays small, whoever asks.
 
 use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
+/// Callers remembered.
+const CALLERS: usize = 4_096;
 
-/// Tries that one source may make at once.
-const BURST: u32 = 30;
-/// Time for one more.
-const REFILL: Duration = Duration::from_secs(1);
-/// Sources remembered.
-const SOURCES: usize = 4_096;
-
-/// Attempts by source.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts {
-    sources: HashMap<IpNet, (u32, Instant)>,
+/// Counts by caller. Each may do `burst` at once, and one more every `refill`.
+#[derive(Debug)]
+pub(crate) struct Limiter<K> {
+    burst: u32,
+    refill: Duration,
+    callers: Mutex<HashMap<K, (u32, Instant)>>,
 }
 
-impl Attempts {
-    /// Counts an attempt; false where the source has made too many.
-    pub(crate) fn allow(&mut self, source: IpNet, now: Instant) -> bool {
-        let expired = |since: Instant| now.saturating_duration_since(since) >= REFILL * BURST;
-        if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
-            self.sources.retain(|_, (_, since)| !expired(*since));
-            if self.sources.len() >= SOURCES {
-                return false;
-            }
+impl<K: Eq + Hash + Clone> Limiter<K> {
+    pub(crate) fn new(burst: u32, refill: Duration) -> Self {
+        Self { burst, refill, callers: Mutex::default() }
+    }
+
+    /// Counts one more; false where the caller has done too many. What is refused is not counted.
+    pub(crate) fn allow(&self, caller: K, now: Instant) -> bool {
+        let mut callers = self.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        if callers.len() >= CALLERS && !callers.contains_key(&caller) {
+            self.make_room(&mut callers, now);
         }
-        let (used, since) = self.sources.entry(source).or_insert((0, now));
-        let gained = now.saturating_duration_since(*since).as_secs() / REFILL.as_secs();
-        let gained = u32::try_from(gained).unwrap_or(u32::MAX);
-        *since += REFILL * gained.min(BURST);
-        if gained >= BURST {
-            *since = now;
-        }
+        let (used, since) = callers.entry(caller).or_insert((0, now));
+        let gained = now.saturating_duration_since(*since).as_nanos() / self.refill.as_nanos();
+        let gained = u32::try_from(gained).unwrap_or(u32::MAX).min(self.burst);
+        *since = if gained >= self.burst { now } else { *since + self.refill * gained };
         *used = used.saturating_sub(gained);
-        if *used >= BURST {
+        if *used >= self.burst {
             return false;
         }
         *used += 1;
         true
     }
+
+    /// Forgets who has all of the burst again; failing that, who was counted longest ago: callers that are many must not
+    /// lock out others.
+    fn make_room(&self, callers: &mut HashMap<K, (u32, Instant)>, now: Instant) {
+        let full = self.refill * self.burst;
+        callers.retain(|_, (_, since)| now.saturating_duration_since(*since) < full);
+        if callers.len() >= CALLERS
+            && let Some(oldest) = callers.iter().min_by_key(|(_, (_, since))| *since).map(|(caller, _)| caller.clone())
+        {
+            callers.remove(&oldest);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+
     use super::*;
+
+    const BURST: u32 = 30;
+    const REFILL: Duration = Duration::from_secs(1);
 
     #[test]
     fn one_source_is_slowed_and_others_are_not() {
-        let (mut attempts, start) = (Attempts::default(), Instant::now());
+        let (attempts, start) = (Limiter::new(BURST, REFILL), Instant::now());
         let (a, b): (IpNet, IpNet) = ("192.0.2.1/32".parse().unwrap(), "2001:db8::/64".parse().unwrap());
         let allowed = (0..100).filter(|_| attempts.allow(a, start)).count();
         assert_eq!(allowed, BURST as usize);
@@ -62,13 +77,12 @@ mod tests {
     }
 
     #[test]
-    fn many_sources_cost_bounded_memory() {
-        let (mut attempts, start) = (Attempts::default(), Instant::now());
+    fn many_sources_cost_bounded_memory_and_lock_nobody_out() {
+        let (attempts, start) = (Limiter::new(BURST, REFILL), Instant::now());
         for i in 0..10_000u32 {
-            attempts.allow(IpNet::from(std::net::IpAddr::from(i.to_be_bytes())), start);
+            let source = IpNet::from(IpAddr::from(i.to_be_bytes()));
+            assert!(attempts.allow(source, start + Duration::from_micros(i.into())), "source {i}");
         }
-        assert!(attempts.sources.len() <= SOURCES);
-        let later = start + REFILL * (BURST + 1);
-        assert!(attempts.allow("2001:db8::/64".parse().unwrap(), later), "old sources make room");
+        assert!(attempts.callers.lock().unwrap().len() <= CALLERS);
     }
 }

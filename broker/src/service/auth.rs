@@ -7,7 +7,7 @@ use hawser_broker_pki::{PeerIdentity, Role};
 use hawser_model::ClusterId;
 use tonic::Request;
 
-use crate::listen::PeerInfo;
+use crate::peer::PeerInfo;
 use crate::state;
 
 /// A cluster by its certificate; the roster says whether it still is a member.

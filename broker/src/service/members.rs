@@ -57,6 +57,7 @@ impl Broker for Services {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let refuse = |refusal| self.refuse("renew", refusal);
         let member = auth::member(self.ca.set(), &request, true).map_err(refuse)?;
+        self.limit_member("renew", &member)?;
         let csr = request.into_inner().csr;
         let key = csr_key(&csr, &member.cluster).map_err(refuse)?;
         let (cluster, on_record) = (member.cluster.clone(), member.key);
@@ -91,6 +92,7 @@ impl Broker for Services {
 
     async fn sync(&self, request: Request<Streaming<v1::SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
         let member = auth::member(self.ca.set(), &request, false).map_err(|refusal| self.refuse("sync", refusal))?;
+        self.limit_member("sync", &member)?;
         let (out, messages) = mpsc::channel(OUTBOUND);
         tokio::spawn(sync::run(self.clone(), member, request.into_inner(), out));
         Ok(Response::new(ReceiverStream::new(messages)))
@@ -99,8 +101,7 @@ impl Broker for Services {
 
 impl Services {
     fn limit_attempts(&self, addr: std::net::SocketAddr) -> Result<(), Refusal> {
-        let mut attempts = self.attempts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if attempts.allow(convert::source(addr), Instant::now()) {
+        if self.limits.joins.allow(convert::source(addr), Instant::now()) {
             return Ok(());
         }
         Err(Refusal::new(

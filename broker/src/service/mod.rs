@@ -10,10 +10,10 @@ mod stream;
 mod sync;
 
 use std::io;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hawser_broker_core::Refusal;
+use hawser_broker_core::{Code, Hash, Refusal};
 use hawser_broker_pki::Ca;
 use hawser_model::ClusterId;
 use hawser_proto::MAX_MESSAGE;
@@ -27,12 +27,12 @@ use tonic::transport::Server;
 
 use crate::convert;
 use crate::engine::{Handle, Published};
-use crate::listen::Peer;
 use crate::metrics::Metrics;
-use crate::rate::Attempts;
+use crate::peer::Peer;
+use crate::rate::Limiter;
 
 /// Calls at one time on one connection.
-const MAX_STREAMS: u32 = 32;
+const MAX_STREAMS: u32 = 8;
 
 /// Clusters without a stream, and since when.
 type Silence = Arc<Vec<(ClusterId, i64)>>;
@@ -44,16 +44,36 @@ pub(crate) struct Services {
     published: Published,
     ca: Arc<Ca>,
     metrics: Metrics,
-    attempts: Arc<Mutex<Attempts>>,
+    limits: Arc<Limits>,
     silence: watch::Sender<Silence>,
     /// Cancelled at shutdown, so that streams end.
     token: CancellationToken,
 }
 
+/// How often callers may ask for what costs the broker more than reading the question.
+struct Limits {
+    /// Joins by source: guessing tokens is hopeless anyway, this keeps it cheap.
+    joins: Limiter<ipnet::IpNet>,
+    /// Streams and renewals by key: a stream begins with a look at all records, a renewal makes signatures.
+    members: Limiter<Hash>,
+    /// Lines in the log by call; the rest is in the metrics only.
+    lines: Limiter<&'static str>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            joins: Limiter::new(30, Duration::from_secs(1)),
+            members: Limiter::new(20, Duration::from_secs(2)),
+            lines: Limiter::new(100, Duration::from_secs(1)),
+        }
+    }
+}
+
 impl Services {
     pub(crate) fn new(engine: Handle, published: Published, ca: Arc<Ca>, metrics: Metrics) -> Self {
         let (silence, _) = watch::channel(Silence::default());
-        Self { engine, published, ca, metrics, attempts: Arc::default(), silence, token: CancellationToken::new() }
+        Self { engine, published, ca, metrics, limits: Arc::default(), silence, token: CancellationToken::new() }
     }
 
     /// Serves the connections that come until the token is cancelled; streams end then, other calls finish.
@@ -115,7 +135,24 @@ impl Services {
     /// Counts a refusal and puts it into a status.
     fn refuse(&self, call: &'static str, refusal: Refusal) -> Status {
         self.metrics.refused(call, refusal.code);
-        tracing::info!(call, rule = refusal.code.as_str(), %refusal, "refused");
+        if self.limits.lines.allow(call, Instant::now()) {
+            tracing::info!(call, rule = refusal.code.as_str(), %refusal, "refused");
+        }
         convert::status(refusal)
+    }
+
+    /// Counts a stream or a renewal of a member.
+    fn limit_member(&self, call: &'static str, member: &auth::Member) -> Result<(), Status> {
+        if self.limits.members.allow(member.key, Instant::now()) {
+            return Ok(());
+        }
+        let refusal = Refusal::new(
+            Code::Quota,
+            format!("cluster {}", member.cluster),
+            "calls",
+            "it opens streams or renews too often; one every 2 s, 20 at once",
+            "wait a minute; look for agents that end each other's streams",
+        );
+        Err(self.refuse(call, refusal))
     }
 }

@@ -84,7 +84,7 @@ async fn open(
     let Some(v1::SyncRequest { message: Some(sync_request::Message::Hello(hello)) }) = first? else {
         return Err(Status::invalid_argument("the first message of a stream must be hello"));
     };
-    if hello.version + 1 < VERSION || hello.version == 0 {
+    if hello.version.saturating_add(1) < VERSION || hello.version == 0 {
         let rule = format!("version {} is too old; this broker speaks {VERSION} and the one before", hello.version);
         let refusal =
             Refusal::new(Code::Invalid, format!("cluster {}", member.cluster), "version", rule, "upgrade the agent");
@@ -156,15 +156,22 @@ async fn receive(
         }
         let id = stream.id();
         let results = services.engine.call(move |state, now| {
-            requests.into_iter().filter_map(|request| apply(state, id, request, now)).collect::<Vec<_>>()
+            let mut results = Vec::with_capacity(requests.len());
+            let end = requests.into_iter().try_for_each(|request| {
+                results.extend(apply(state, id, request, now)?);
+                Ok(())
+            });
+            (results, end.err())
         });
-        match results.await {
-            Ok(results) => {
-                for (sequence, result) in results {
-                    answer(services, member, sequence, result, out).await;
-                }
-            }
+        let (results, end) = match results.await {
+            Ok(done) => done,
             Err(status) => return Some(status),
+        };
+        for (sequence, result) in results {
+            answer(services, member, sequence, result, out).await;
+        }
+        if let Some(refusal) = end {
+            return Some(services.refuse("sync", refusal));
         }
     }
 }
@@ -194,14 +201,13 @@ fn request(services: &Services, member: &Member, message: v1::SyncRequest) -> Re
 
 type Answer = Option<(u64, Result<(), Refusal>)>;
 
-/// On the engine's thread.
-fn apply(state: &mut engine::State, stream: StreamId, request: Request, now: Timestamp) -> Answer {
+/// On the engine's thread. What has no answer of its own and can't be done ends the stream: its client would wait for a
+/// view, or be counted on, in vain.
+fn apply(state: &mut engine::State, stream: StreamId, request: Request, now: Timestamp) -> Result<Answer, Refusal> {
     let core = &mut state.core;
-    match request {
+    Ok(match request {
         Request::Interest(interest) => {
-            if let Err(refusal) = core.interest(stream, interest.generation, interest.namespaces, now) {
-                tracing::debug!(%refusal, "interest refused");
-            }
+            core.interest(stream, interest.generation, interest.namespaces, now)?;
             None
         }
         Request::Put(sequence, body) => {
@@ -217,12 +223,10 @@ fn apply(state: &mut engine::State, stream: StreamId, request: Request, now: Tim
         }
         Request::Ack(gateways) => {
             let acks = gateways.into_iter().map(|ack| (ack.node, ack.revision)).collect();
-            if let Err(refusal) = core.ack(stream, acks) {
-                tracing::debug!(%refusal, "acknowledgement refused");
-            }
+            core.ack(stream, acks)?;
             None
         }
-    }
+    })
 }
 
 async fn answer(services: &Services, member: &Member, sequence: u64, result: Result<(), Refusal>, out: &Out) {
