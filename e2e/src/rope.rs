@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_testbed::traffic::{dns, http, udp};
+use hawser_testbed::traffic::{admin, dns, http, udp};
 use hawser_testbed::{Lab, Site, SiteOptions, Workload, wait_for};
+use serde_json::Value;
 
 /// Long enough for a loaded machine; conditions end waits, not this.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -137,6 +138,32 @@ impl Rope {
             })
         };
         Ok([one(dns4, "A")?, one(dns6, "AAAA")?])
+    }
+
+    /// What each gateway of `site` reports of itself.
+    ///
+    /// # Errors
+    /// When one does not answer.
+    pub fn reports(site: &Site) -> Result<Vec<Value>> {
+        let gateways = site.nodes.iter().filter(|node| node.gateway);
+        gateways
+            .map(|node| {
+                let report = admin::get(&node.state.join("gateway/admin.sock"), "/report")?;
+                Ok(serde_json::from_str(&report)?)
+            })
+            .collect()
+    }
+
+    /// Packets that the gateways of `site` dropped for a reason, e.g. `ingress_source`.
+    ///
+    /// # Errors
+    /// When a gateway does not answer, or counts no such reason.
+    pub fn drops(site: &Site, reason: &str) -> Result<u64> {
+        let reports = Self::reports(site)?;
+        let counts = reports
+            .iter()
+            .map(|r| r["drops"][reason].as_u64().with_context(|| format!("no counter {reason:?} in {}", r["drops"])));
+        counts.sum()
     }
 
     /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::rope::{LIMIT, Rope, WEB};
-use hawser_testbed::traffic::frames::{Injector, read_capture};
-use hawser_testbed::traffic::{admin, dns, http, udp};
+use hawser_testbed::traffic::frames::{Injector, forge, read_capture};
+use hawser_testbed::traffic::{dns, http, udp};
 use hawser_testbed::{Netns, Site, SiteOptions, wait_for};
 
 fn join(rope: &Rope, site: &Site, token: &str) -> Result<hawser_testbed::lab::Outcome> {
@@ -138,26 +138,28 @@ fn a_spoofed_inner_source_is_dropped_and_counted() -> Result<()> {
     let rope = Rope::start("spoof")?;
     let (server, attacker) = (rope.west.add_workload(3)?, rope.east.add_workload(3)?);
     let _echo = udp::Echo::start(&server.ns, 7, "west")?;
-    // An address that is neither east's nor west's.
-    attacker.ns.ip("addr add 203.0.113.9/32 dev lo")?;
-    let to = SocketAddr::new(server.v4.into(), 7);
-    let socket: UdpSocket =
-        attacker.ns.run(move || UdpSocket::bind(("203.0.113.9", 0)).and_then(|s| s.connect(to).map(|()| s)))?;
-    for _ in 0..20 {
-        socket.send(b"spoofed")?;
+    let listener: UdpSocket = server.ns.run(|| UdpSocket::bind("0.0.0.0:9"))?;
+    listener.set_read_timeout(Some(Duration::from_millis(500)))?;
+    let before = Rope::drops(&rope.east, "egress_source")?;
+    // Neither is east's: one is nobody's, one is a pod's of west.
+    for source in ["203.0.113.9", "10.1.1.99"] {
+        attacker.ns.ip(&format!("addr add {source}/32 dev lo"))?;
+        let to = SocketAddr::new(server.v4.into(), 9);
+        let socket: UdpSocket =
+            attacker.ns.run(move || UdpSocket::bind((source, 0)).and_then(|s| s.connect(to).map(|()| s)))?;
+        for _ in 0..20 {
+            socket.send(b"spoofed")?;
+        }
     }
-    wait_for("the drops to be counted", LIMIT, || {
-        let reports = rope
-            .east
-            .nodes
-            .iter()
-            .filter(|n| n.gateway)
-            .map(|n| admin::get(&n.state.join("gateway/admin.sock"), "/report"));
-        let reports = reports.collect::<Result<String>>()?;
-        ensure!(reports.to_lowercase().contains("source"), "no drop by source: {reports}");
-        Ok(())
+    let counted = wait_for("the drops to be counted", LIMIT, || {
+        let counted = Rope::drops(&rope.east, "egress_source")? - before;
+        ensure!(counted >= 20, "{counted} drops by source: {:?}", Rope::reports(&rope.east)?);
+        Ok(counted)
     })?;
-    udp::ask(&attacker.ns, to, LIMIT)?;
+    println!("{counted} of 40 dropped by the gateways, the others before");
+    let arrived = listener.recv_from(&mut [0; 64]);
+    ensure!(arrived.is_err(), "a packet with a source that is not east's arrived in west: {arrived:?}");
+    udp::ask(&attacker.ns, SocketAddr::new(server.v4.into(), 7), LIMIT)?;
     rope.pass()
 }
 
@@ -172,24 +174,42 @@ fn replayed_truncated_and_made_up_packets_to_every_port_change_nothing() -> Resu
     rope.lab.wan().plug(&attacker, "wan0", 1500)?;
     attacker.ip("addr add 198.51.100.200/24 dev wan0")?;
 
+    let drops = || {
+        let mut counted = 0;
+        for (site, reason) in [(&rope.west, "not_authentic"), (&rope.east, "not_authentic"), (&rope.west, "not_ours")] {
+            counted += Rope::drops(site, reason)?;
+        }
+        Ok::<_, anyhow::Error>(counted)
+    };
+    let before = drops()?;
     let undisturbed = udp::Stream::start(&client.ns, SocketAddr::new(web.workload.v4.into(), 7), 8)?;
     let injector = Injector::open(&attacker, "wan0")?;
-    let capture = fs::read_dir(rope.lab.logs())?
-        .filter_map(|entry| entry.ok().map(|e| e.path()))
-        .find(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("wan.pcap")))
-        .context("no capture of the WAN")?;
-    for frame in read_capture(&capture)?.iter().rev().take(2000) {
-        injector.send(frame)?;
-        if frame.len() > 60 {
-            injector.send(&frame[..frame.len() - 7])?;
-            injector.send(&frame[..58])?;
+    let frames = wait_for("the capture to hold handshakes and data", LIMIT, || {
+        let frames = captured_on_the_wan(&rope)?;
+        // A handshake's beginning: type 1 and three zero bytes, 148 bytes in all.
+        let handshakes = frames.iter().filter(|f| f.len() > 180 && f.windows(4).any(|w| w == [1, 0, 0, 0])).count();
+        ensure!(handshakes > 0 && frames.len() > 3000, "{handshakes} handshakes in {} frames", frames.len());
+        Ok(frames)
+    })?;
+    for frame in frames.iter().take(500).chain(frames.iter().rev().take(2000)) {
+        // As it was, without its end, and of less than a WireGuard message's head.
+        for keep in [frame.len(), frame.len().saturating_sub(62), 12] {
+            if let Some(forged) = forge(frame, keep) {
+                injector.send(&forged)?;
+            }
         }
     }
-    garbage(&attacker, "198.51.100.11".parse()?, &[51820, 51821, 4811, 4812, 10053, 53])?;
-    garbage(&client.ns, "10.2.3.1".parse()?, &[51820, 4811, 4812, 10053, 53])?;
+    garbage(&attacker, "198.51.100.11".parse()?, &[51820, 51821, 4811, 4812, 4813, 10053, 53])?;
+    garbage(&client.ns, "10.2.3.1".parse()?, &[51820, 4811, 4812, 4813, 10053, 53])?;
     garbage(&client.ns, rope.east.dns()[0], &[53])?;
     flood_tcp(&attacker, "198.51.100.1:7443".parse()?)?;
 
+    let counted = wait_for("the drops to be counted", LIMIT, || {
+        let counted = drops()? - before;
+        ensure!(counted > 2000, "{counted} drops: {:?}", Rope::reports(&rope.east)?);
+        Ok(counted)
+    })?;
+    println!("{counted} replayed, cut and made up messages dropped and counted");
     let loss = undisturbed.finish()?;
     ensure!(loss.duplicates == 0, "a replayed packet was delivered: {loss:?}");
     ensure!(loss.longest_gap < Duration::from_secs(1), "{loss:?}");
@@ -199,6 +219,17 @@ fn replayed_truncated_and_made_up_packets_to_every_port_change_nothing() -> Resu
     ensure!(answer.data.len() == 1, "{answer:?}");
     rope.lab.token("after", &[]).context("the broker must still serve")?;
     rope.pass()
+}
+
+fn captured_on_the_wan(rope: &Rope) -> Result<Vec<Vec<u8>>> {
+    let mut frames = Vec::new();
+    for entry in fs::read_dir(rope.lab.logs())? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|n| n.to_string_lossy().starts_with("wan.pcap")) {
+            frames.extend(read_capture(&path)?);
+        }
+    }
+    Ok(frames)
 }
 
 /// Pseudo-random datagrams of many lengths, some with a WireGuard message's beginning.

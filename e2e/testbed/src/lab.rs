@@ -26,6 +26,7 @@ pub struct Lab {
     broker_host: Netns,
     dir: Option<TempDir>,
     passed: Cell<bool>,
+    captured: bool,
 }
 
 impl Lab {
@@ -34,6 +35,17 @@ impl Lab {
     /// # Errors
     /// Without root, or when the kernel refuses.
     pub fn new(name: &str) -> Result<Self> {
+        let mut lab = Self::without_captures(name)?;
+        lab.captured = true;
+        lab.capture_wan();
+        Ok(lab)
+    }
+
+    /// The same, with nothing recorded on any wire: for measurements, which a capture slows down.
+    ///
+    /// # Errors
+    /// Without root, or when the kernel refuses.
+    pub fn without_captures(name: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix(&format!("hawser-{name}-")).tempdir()?;
         fs::create_dir(dir.path().join("logs"))?;
         let wan = Switch::new("wan")?;
@@ -41,15 +53,18 @@ impl Lab {
         wan.plug(&broker_host, "wan0", 1500)?;
         broker_host.ip("addr add 198.51.100.1/24 dev wan0")?;
         broker_host.ip("addr add 2001:db8:0:ff::1/64 dev wan0")?;
-        let mut lab =
-            Self { broker: None, captures: Vec::new(), wan, broker_host, dir: Some(dir), passed: Cell::new(false) };
-        lab.capture_wan();
-        Ok(lab)
+        let (captures, passed) = (Vec::new(), Cell::new(false));
+        Ok(Self { broker: None, captures, wan, broker_host, dir: Some(dir), passed, captured: false })
     }
 
     /// Says that all went well: files need not be kept.
     pub fn pass(&self) {
         self.passed.set(true);
+    }
+
+    /// Whether the wires are recorded.
+    pub(crate) fn is_captured(&self) -> bool {
+        self.captured
     }
 
     /// The folder of this laboratory's files.
@@ -187,9 +202,16 @@ impl Lab {
 /// Records the first bytes of each packet of a device into a ring of two files of 16 MB.
 pub(crate) fn capture(ns: &Netns, device: &str, logs: &Path) -> Result<Process> {
     let mut command = Command::new("tcpdump");
-    command.args(["-i", device, "-s", "160", "-U", "-C", "16", "-W", "2", "-Z", "root", "-w"]);
-    command.arg(logs.join(format!("{}.pcap", ns.name())));
-    Process::start(ns, "tcpdump", command, logs)
+    // Whole handshakes and small data messages, which a scenario sends again; no more, to fit the ring.
+    command.args(["-i", device, "-s", "256", "-U", "-C", "16", "-W", "2", "-Z", "root", "-w"]);
+    let file = format!("{}.pcap", ns.name());
+    command.arg(logs.join(&file));
+    let process = Process::start(ns, "tcpdump", command, logs)?;
+    // The file is made once it listens: whatever comes later is in it.
+    wait_for("tcpdump to listen", Duration::from_secs(5), || {
+        logs.join(format!("{file}0")).exists().then_some(()).with_context(|| process.log())
+    })?;
+    Ok(process)
 }
 
 /// How a command ended.

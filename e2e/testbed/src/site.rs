@@ -118,7 +118,7 @@ impl Site {
         fs::create_dir(&dir)?;
         let lan = Switch::new(&format!("{}-lan", options.cluster))?;
         let logs = lab.logs();
-        let capture = capture(lan.ns(), "br0", &logs).ok();
+        let capture = lab.is_captured().then(|| capture(lan.ns(), "br0", &logs).ok()).flatten();
         let resolv_conf = lab.dir().join(format!("{}-resolv.conf", options.cluster));
         fs::write(&resolv_conf, format!("nameserver 10.253.{}.53\noptions timeout:1 attempts:3\n", options.number))?;
         let mut site =
@@ -386,6 +386,15 @@ impl Site {
     pub fn signal(&self, node: u8, program: &'static str, signal: Signal) -> Result<()> {
         let node = self.node(node);
         node.processes.get(program).with_context(|| format!("{program} does not run on {}", node.name))?.signal(signal)
+    }
+
+    /// A running process.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn process(&self, node: u8, program: &'static str) -> Result<&Process> {
+        let node = self.node(node);
+        node.processes.get(program).with_context(|| format!("{program} does not run on {}", node.name))
     }
 
     /// The log of a process, running or not.

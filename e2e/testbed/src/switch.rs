@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -23,6 +24,7 @@ enum Fault {
 pub struct Switch {
     ns: Netns,
     faults: Mutex<BTreeSet<Fault>>,
+    slowed: Mutex<BTreeSet<String>>,
 }
 
 impl Switch {
@@ -35,7 +37,7 @@ impl Switch {
         ns.sysctl("ipv6/conf/default/disable_ipv6", "1")?;
         ns.ip("link add br0 type bridge stp_state 0 mcast_snooping 0")?;
         ns.ip("link set br0 up")?;
-        Ok(Self { ns, faults: Mutex::default() })
+        Ok(Self { ns, faults: Mutex::default(), slowed: Mutex::default() })
     }
 
     /// The namespace, e.g. for captures on `br0`.
@@ -76,6 +78,15 @@ impl Switch {
         self.add(Fault::BlackHole(port_name(from), port_name(to)))
     }
 
+    /// Ends what [`Self::black_hole`] began, that way only.
+    ///
+    /// # Errors
+    /// When nft refuses.
+    pub fn mend(&self, from: &str, to: &str) -> Result<()> {
+        self.faults.lock().expect("no holder panics").remove(&Fault::BlackHole(port_name(from), port_name(to)));
+        self.load()
+    }
+
     /// Loses a share of all frames at random.
     ///
     /// # Errors
@@ -84,12 +95,28 @@ impl Switch {
         self.add(Fault::Loss(per_mille))
     }
 
+    /// Lets no more than `kbit` per second through to a host: frames queue for up to `queue`, the rest is lost.
+    ///
+    /// # Errors
+    /// When tc refuses.
+    pub fn slow(&self, to: &str, kbit: u32, queue: Duration) -> Result<()> {
+        let port = port_name(to);
+        let line =
+            format!("qdisc replace dev {port} root tbf rate {kbit}kbit burst 8kb latency {}ms", queue.as_millis());
+        self.ns.output("tc", &line.split(' ').collect::<Vec<_>>(), None)?;
+        self.slowed.lock().expect("no holder panics").insert(port);
+        Ok(())
+    }
+
     /// Ends all faults.
     ///
     /// # Errors
-    /// When nft refuses.
+    /// When nft or tc refuses.
     pub fn heal(&self) -> Result<()> {
         self.faults.lock().expect("no holder panics").clear();
+        for port in std::mem::take(&mut *self.slowed.lock().expect("no holder panics")) {
+            self.ns.output("tc", &["qdisc", "del", "dev", &port, "root"], None)?;
+        }
         self.load()
     }
 

@@ -50,6 +50,19 @@ fn faults_hit_what_they_name_and_heal() {
     std::thread::sleep(Duration::from_millis(600));
     let loss = stream.finish().unwrap();
     assert!(loss.lost() > loss.sent / 3 && loss.received > 0, "{loss:?}");
+
+    // 4 flows of 500 datagrams a second want some 800 kbit/s; a tenth of that passes.
+    switch.heal().unwrap();
+    switch.slow("b", 80, Duration::from_millis(100)).unwrap();
+    let stream = udp::Stream::start(&a, to, 4).unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    let slowed = stream.finish().unwrap();
+    assert!(slowed.lost() > slowed.sent / 2 && slowed.received > 0, "{slowed:?}");
+    switch.heal().unwrap();
+    let stream = udp::Stream::start(&a, to, 4).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let healed = stream.finish().unwrap();
+    assert_eq!(healed.lost(), 0, "{healed:?}");
 }
 
 #[test]
