@@ -118,6 +118,19 @@ fn paths(encoder: &mut DescriptorEncoder<'_>, report: &GatewayReport) -> Result<
         }
     }
 
+    let mut family = encoder.encode_descriptor(
+        "path_mtu_state",
+        "1 for where the search for a path's MTU stands",
+        None,
+        MetricType::Gauge,
+    )?;
+    for path in &report.paths {
+        for state in ["Idle", "Searching", "Found", "Failed"] {
+            let labels = [("cluster", path.cluster.as_str()), ("gateway", path.gateway.as_str()), ("state", state)];
+            family.encode_family(&labels)?.encode_gauge(&i64::from(path.mtu_state == state))?;
+        }
+    }
+
     for (name, help, unit, figure) in &FIGURES {
         let mut family = encoder.encode_descriptor(name, help, unit.as_ref(), MetricType::Gauge)?;
         for path in &report.paths {

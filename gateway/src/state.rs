@@ -104,6 +104,7 @@ fn path_report(p: &PathStatus) -> PathReport {
         proof_age_ms: p.proof_age.map(millis),
         handshake_age_s: p.session_age.map(|a| a.as_secs()),
         mtu: p.mtu,
+        mtu_state: p.mtu_phase.as_str().to_owned(),
         rx_bytes: p.traffic.rx_bytes,
         tx_bytes: p.traffic.tx_bytes,
         rx_packets: p.traffic.rx_packets,

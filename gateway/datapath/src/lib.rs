@@ -12,7 +12,7 @@
 //! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path; [`selector`] keeps it current.
 //! - [`check`], [`counters`]: what may pass, and what did not.
 //! - [`mss`], [`icmp`], [`limit`]: what is rewritten and answered.
-//! - [`probe`]: the probe inside a tunnel.
+//! - [`probe`]: the probe inside a tunnel. [`pmtu`]: the largest packet that a path takes.
 //! - [`paths`]: all paths of one lane, their life, the snapshot and the report that follow from it.
 
 pub mod buckets;
@@ -26,6 +26,7 @@ pub mod limit;
 pub mod mss;
 pub mod packet;
 pub mod paths;
+pub mod pmtu;
 pub mod prefixes;
 pub mod probe;
 pub mod selector;

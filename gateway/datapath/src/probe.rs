@@ -20,6 +20,8 @@ const MAGIC: [u8; 4] = *b"HWTP";
 const VERSION: u8 = 1;
 const ASK: u8 = 1;
 const ANSWER: u8 = 2;
+const SIZE_ASK: u8 = 3;
+const SIZE_ANSWER: u8 = 4;
 const DRAINING: u8 = 1;
 const UNHEALTHY: u8 = 2;
 
@@ -30,6 +32,22 @@ pub enum Kind {
     Ask,
     /// The answer to the probe of the same number.
     Answer,
+    /// Padded, to be answered: tells that packets of its size pass. Counted apart from the others.
+    SizeAsk,
+    /// The answer to the padded probe of the same number, itself small.
+    SizeAnswer,
+}
+
+impl Kind {
+    /// The kind that answers this one, if it asks.
+    #[must_use]
+    pub fn answer(self) -> Option<Self> {
+        match self {
+            Self::Ask => Some(Self::Answer),
+            Self::SizeAsk => Some(Self::SizeAnswer),
+            Self::Answer | Self::SizeAnswer => None,
+        }
+    }
 }
 
 /// What a probe says.
@@ -90,6 +108,8 @@ impl Probe {
         let kind = match self.kind {
             Kind::Ask => ASK,
             Kind::Answer => ANSWER,
+            Kind::SizeAsk => SIZE_ASK,
+            Kind::SizeAnswer => SIZE_ANSWER,
         };
         let body = &mut out[HEADER..];
         body[..4].copy_from_slice(&MAGIC);
@@ -97,6 +117,17 @@ impl Probe {
         for (at, value) in [(8, self.seq), (16, self.sent.as_nanos()), (24, self.echo), (32, self.rx_packets)] {
             body[at..at + 8].copy_from_slice(&value.to_be_bytes());
         }
+        out
+    }
+
+    /// The same as a packet of `size` bytes, [`LEN`] at least.
+    #[must_use]
+    pub fn encode_padded(&self, from: Ipv6Addr, to: Ipv6Addr, size: u16) -> Vec<u8> {
+        let mut out = self.encode(from, to).to_vec();
+        out.resize(usize::from(size).max(LEN), 0);
+        // At most 65,535 less the header.
+        let body = (out.len() - HEADER) as u16;
+        out[4..6].copy_from_slice(&body.to_be_bytes());
         out
     }
 
@@ -112,6 +143,8 @@ impl Probe {
         let kind = match body[5] {
             ASK => Kind::Ask,
             ANSWER => Kind::Answer,
+            SIZE_ASK => Kind::SizeAsk,
+            SIZE_ANSWER => Kind::SizeAnswer,
             _ => return None,
         };
         let number = |at: usize| {
@@ -144,7 +177,12 @@ mod tests {
     fn probe() -> impl Strategy<Value = Probe> {
         (any::<[u64; 4]>(), any::<[bool; 3]>()).prop_map(
             |([seq, sent, echo, rx_packets], [answer, draining, healthy])| {
-                let kind = if answer { Kind::Answer } else { Kind::Ask };
+                let kind = match (answer, seq % 2 == 0) {
+                    (true, true) => Kind::Answer,
+                    (false, true) => Kind::Ask,
+                    (true, false) => Kind::SizeAnswer,
+                    (false, false) => Kind::SizeAsk,
+                };
                 Probe { kind, seq, sent: Time::from_nanos(sent), echo, draining, healthy, rx_packets }
             },
         )
@@ -153,9 +191,9 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sent_is_read_by_its_receiver_only(probe in probe(), padding in 0_usize..2000) {
-            let mut packet = probe.encode(address(&A), address(&B)).to_vec();
+            let packet = probe.encode_padded(address(&A), address(&B), (LEN + padding) as u16);
             prop_assert!(is_probe(&packet) && Packet::parse(&packet).is_ok());
-            packet.resize(LEN + padding, 0);
+            prop_assert_eq!(packet.len(), LEN + padding);
             prop_assert_eq!(Probe::decode(&packet, address(&A), address(&B)), Some(probe));
             prop_assert_eq!(Probe::decode(&packet, address(&B), address(&A)), None);
             prop_assert_eq!(Probe::decode(&packet[..LEN - 1], address(&A), address(&B)), None);

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::netlink::{Desired, Device, Route};
 use crate::shared::Shared;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{PathSpec, Snapshot};
 use crate::status::{ClusterStatus, Failover, LaneStatus, Summary};
 
 /// Looks even if no lane said that something changed.
@@ -50,6 +50,9 @@ impl Control {
             let clusters = summarise(&snapshot, &lanes, &mut seen, self.shared.now());
             let draining = self.shared.draining.load(Ordering::Relaxed);
             let desired = desired(&snapshot, &clusters, draining);
+            if let Some(mtu) = self.device.mtu_of(VXLAN_DEVICE).await {
+                self.shared.set_lan_mtu(mtu);
+            }
             // Errors are logged where they happen, and tried again with the next look.
             let _ = if tokio::time::Instant::now() >= reassert {
                 reassert = tokio::time::Instant::now() + REASSERT;
@@ -117,14 +120,19 @@ fn apart(a: SystemTime, b: SystemTime) -> Duration {
 /// packets those that this gateway can reach.
 fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> Desired {
     let metric = if draining { METRIC_DRAINED } else { METRIC_OWN };
-    let largest = snapshot.paths.iter().map(|p| p.mtu).max().unwrap_or(MTU_MIN);
+    let largest = snapshot.paths.iter().map(|p| p.max_mtu).max().unwrap_or(MTU_MIN).max(MTU_MIN);
     let mut desired =
         Desired { mtu: largest, addresses: snapshot.peers.addresses.iter().copied().collect(), ..Desired::default() };
     for (index, (cluster, status)) in snapshot.peers.clusters.iter().zip(clusters).enumerate() {
-        let smallest = snapshot.paths.iter().filter(|p| p.cluster == index).map(|p| p.mtu).min().unwrap_or(largest);
+        let paths = || snapshot.paths.iter().filter(|p| p.cluster == index);
+        // Where none carries packets, nothing is told about sizes.
+        let carrying = paths().filter(|p| p.board.carries()).map(PathSpec::mtu).min();
+        let smallest = carrying.or_else(|| paths().map(|p| p.max_mtu).min()).unwrap_or(largest);
         let usable = matches!(status.state, ClusterState::Live | ClusterState::Held);
         for &prefix in cluster.prefixes.iter() {
-            let transit = Route { prefix, table: TABLE_TRANSIT, metric: METRIC_TRANSIT, mtu: smallest };
+            // A smaller MTU the kernel does not take for IPv6: lanes send packets of up to that in fragments, outside.
+            let mtu = if prefix.addr().is_ipv6() { smallest.max(MTU_MIN) } else { smallest };
+            let transit = Route { prefix, table: TABLE_TRANSIT, metric: METRIC_TRANSIT, mtu };
             desired.routes.insert(transit);
             if usable {
                 desired.routes.insert(Route { table: TABLE_REMOTE, metric, ..transit });
@@ -141,7 +149,7 @@ pub(crate) const MTU_MIN: u16 = 1280;
 pub(crate) fn inner_mtu(addresses: &[std::net::IpAddr]) -> u16 {
     let outer = addresses.iter().filter_map(|&a| crate::udp::route_mtu(a)).min().unwrap_or(1500);
     // 65,535 is loopback's; nothing is gained above jumbo frames.
-    outer.min(9216).saturating_sub(hawser_model::defaults::WIREGUARD_OVERHEAD).max(MTU_MIN)
+    outer.min(9216).saturating_sub(hawser_model::defaults::WIREGUARD_OVERHEAD).max(hawser_datapath::pmtu::BASE)
 }
 
 /// The addresses of this host's links. Those on Hawser's own devices are the node's place inside the cluster's prefixes.

@@ -171,7 +171,7 @@ impl Tunnel {
         let next = Snapshot::new(peers, Some(&current), inner_mtu, host_addresses());
         let unchanged = *next.peers == *current.peers
             && next.hosts == current.hosts
-            && next.paths.iter().zip(&current.paths).all(|(a, b)| a.mtu == b.mtu && a.addresses == b.addresses);
+            && next.paths.iter().zip(&current.paths).all(|(a, b)| a.max_mtu == b.max_mtu && a.addresses == b.addresses);
         if unchanged {
             return;
         }

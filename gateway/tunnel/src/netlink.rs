@@ -70,6 +70,17 @@ impl Device {
         Ok(Self { handle, index, applied: None, connection: tokio::spawn(connection) })
     }
 
+    /// The MTU of another device, `u16::MAX` where there is none; `None` when the kernel does not say.
+    pub(crate) async fn mtu_of(&self, name: &str) -> Option<u16> {
+        if nix::net::if_::if_nametoindex(name).is_err() {
+            return Some(u16::MAX);
+        }
+        let link = self.handle.link().get().match_name(name.to_owned()).execute().try_next().await.ok()??;
+        let mtu =
+            link.attributes.iter().find_map(|a| if let LinkAttribute::Mtu(mtu) = a { Some(*mtu) } else { None })?;
+        Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+    }
+
     /// Brings the device up, without an address of the kernel's own making.
     pub(crate) async fn up(&self, mtu: u16) -> Result<(), NetlinkError> {
         let quiet = LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(

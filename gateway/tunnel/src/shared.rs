@@ -3,7 +3,7 @@
 //! On the packet path a lane only loads the snapshot pointer and an epoch counter; the mutexes are taken when a lane's
 //! timers publish figures.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -86,6 +86,10 @@ pub(crate) struct Board {
     slots: [AtomicU8; LANES_MAX],
     /// When each lane last had proof of both directions; 0 for never.
     proofs: [AtomicU64; LANES_MAX],
+    /// The largest inner packet that passes from each lane; 0 where the lane does not know.
+    mtus: [AtomicU16; LANES_MAX],
+    /// The smallest of them, 0 where none is known: read for every packet.
+    mtu: AtomicU16,
     /// Grows when a lane wants the others to look at the path.
     hints: AtomicU64,
 }
@@ -126,6 +130,31 @@ impl Board {
         })
     }
 
+    /// What passes from `lane`; `None` while its path is not in use.
+    pub(crate) fn set_mtu(&self, lane: usize, mtu: Option<u16>) {
+        self.mtus[lane].store(mtu.unwrap_or(0), Ordering::SeqCst);
+        let smallest = || self.mtus.iter().map(|m| m.load(Ordering::SeqCst)).filter(|&m| m > 0).min().unwrap_or(0);
+        // Two lanes may do so at once: whoever is last has looked after the other wrote.
+        loop {
+            let found = smallest();
+            self.mtu.store(found, Ordering::SeqCst);
+            if smallest() == found {
+                return;
+            }
+        }
+    }
+
+    /// What passes from every lane that knows: lanes share the smaller result, as any may carry any packet of the path.
+    #[inline]
+    pub(crate) fn mtu(&self) -> Option<u16> {
+        Some(self.mtu.load(Ordering::Relaxed)).filter(|&mtu| mtu > 0)
+    }
+
+    /// Whether some lane's path carries packets.
+    pub(crate) fn carries(&self) -> bool {
+        (0..LANES_MAX).any(|lane| matches!(self.get(lane), Some(State::Up | State::Suspect | State::Held)))
+    }
+
     /// Asks the other lanes to look; the count including this one.
     pub(crate) fn hint(&self) -> u64 {
         self.hints.fetch_add(1, Ordering::AcqRel) + 1
@@ -144,6 +173,8 @@ pub(crate) struct Shared {
     /// Each lane's drops.
     pub(crate) counters: Vec<Arc<Counters>>,
     pub(crate) draining: AtomicBool,
+    /// MTU of the way to the other nodes: what is announced to TCP shall fit it too.
+    lan_mtu: AtomicU16,
     /// Grows whenever some lane's opinion of some path changes.
     pub(crate) epoch: AtomicU64,
     stop: AtomicBool,
@@ -159,6 +190,7 @@ impl Shared {
             counters: doors.iter().map(|_| Arc::default()).collect(),
             doors,
             draining: AtomicBool::new(false),
+            lan_mtu: AtomicU16::new(u16::MAX),
             epoch: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             changed: Notify::new(),
@@ -169,6 +201,16 @@ impl Shared {
     #[inline]
     pub(crate) fn now(&self) -> Time {
         Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1))
+    }
+
+    /// What packets between other nodes and this gateway may have, bytes; `u16::MAX` without other nodes.
+    #[inline]
+    pub(crate) fn lan_mtu(&self) -> u16 {
+        self.lan_mtu.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_lan_mtu(&self, mtu: u16) {
+        self.lan_mtu.store(mtu, Ordering::Relaxed);
     }
 
     /// Tells all lanes that some board changed.
@@ -217,6 +259,17 @@ mod tests {
             board.set(7, Some(state));
             assert_eq!((board.get(7), board.get(6)), (Some(state), None));
         }
+    }
+
+    #[test]
+    fn lanes_share_the_smallest_mtu_that_is_known() {
+        let board = Board::default();
+        assert_eq!(board.mtu(), None);
+        board.set_mtu(0, Some(1420));
+        board.set_mtu(3, Some(1320));
+        assert_eq!(board.mtu(), Some(1320));
+        board.set_mtu(3, None);
+        assert_eq!(board.mtu(), Some(1420));
     }
 
     #[test]

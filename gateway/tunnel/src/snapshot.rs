@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hawser_datapath::pmtu;
 use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
 
 use crate::config::{PeerCluster, PeerGateway, Peers};
@@ -26,11 +27,23 @@ pub(crate) struct PathSpec {
     pub(crate) addresses: Vec<IpAddr>,
     /// Candidates that are inside one, or nowhere.
     pub(crate) refused: Vec<IpAddr>,
-    /// Largest inner packet.
-    pub(crate) mtu: u16,
+    /// Largest inner packet that the first link takes; what the path takes is [`Self::mtu`].
+    pub(crate) max_mtu: u16,
     /// False for a plain WireGuard endpoint, which knows one key of ours: lane 0's.
     pub(crate) probes: bool,
     pub(crate) board: Arc<Board>,
+}
+
+impl PathSpec {
+    /// The largest inner packet that the path takes, as far as lanes found.
+    #[inline]
+    pub(crate) fn mtu(&self) -> u16 {
+        // A plain endpoint answers no probes.
+        if !self.probes {
+            return self.max_mtu;
+        }
+        self.board.mtu().unwrap_or(pmtu::BASE).min(self.max_mtu)
+    }
 }
 
 /// All that lanes need of the peers.
@@ -72,7 +85,7 @@ impl Snapshot {
                 paths.push(PathSpec {
                     cluster: index,
                     lanes: peer.gateway.lanes.clone(),
-                    mtu: mtu(&addresses),
+                    max_mtu: mtu(&addresses),
                     addresses,
                     refused,
                     probes: peer.gateway.probes,

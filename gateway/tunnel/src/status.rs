@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use hawser_datapath::paths::{ClusterRow, PathRow};
+use hawser_datapath::pmtu::Phase;
 use hawser_liveness::{ClusterState, State, Time};
 use hawser_model::{ClusterId, NodeName, PublicKey};
 
@@ -125,8 +126,10 @@ pub struct PathStatus {
     pub proof_age: Option<Duration>,
     /// Age of the WireGuard session.
     pub session_age: Option<Duration>,
-    /// Largest inner packet, bytes.
+    /// Largest inner packet, bytes: the smallest of what its lanes found.
     pub mtu: u16,
+    /// Where the search for it stands: the lane's that is least far.
+    pub mtu_phase: Phase,
     /// What it carried.
     pub traffic: Traffic,
 }
@@ -156,6 +159,15 @@ pub(crate) fn sum_up<'a>(lanes: &[&'a LanePath]) -> Option<&'a LanePath> {
         .or_else(|| lanes.iter().find(|p| p.state == State::Unknown))
         .or_else(|| lanes.first())
         .copied()
+}
+
+/// What is least settled of the searches that lanes run.
+fn phase(lanes: impl Iterator<Item = Phase>) -> Phase {
+    lanes
+        .max_by_key(|phase| {
+            [Phase::Idle, Phase::Found, Phase::Searching, Phase::Failed].iter().position(|p| p == phase)
+        })
+        .unwrap_or_default()
 }
 
 /// The rows of one snapshot, out of what lanes published.
@@ -199,7 +211,8 @@ impl<'a> Summary<'a> {
                 loss: view.row.loss,
                 proof_age: heard.map(|at| now.since(at)),
                 session_age: view.session_age,
-                mtu: spec.mtu,
+                mtu: spec.mtu(),
+                mtu_phase: phase(lanes.iter().map(|p| p.row.mtu_phase)),
                 traffic,
             })
         };
@@ -280,6 +293,8 @@ mod tests {
             tx_packets: 3,
             tx_bytes: 4,
             peer_rx_packets: None,
+            mtu: 1200,
+            mtu_phase: Phase::Idle,
         }
     }
 

@@ -123,6 +123,27 @@ impl LaneSocket {
         }
     }
 
+    /// Sends one datagram that the path does not take whole, in fragments that it does. Rare: the options are set for this
+    /// one datagram.
+    pub(crate) fn send_fragmented(&self, to: SocketAddr, data: &[u8]) -> Result<(), Errno> {
+        let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+        let (level, name, whole, split) = match self.family {
+            IpFamily::V4 => (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE, libc::IP_PMTUDISC_DONT),
+            IpFamily::V6 => {
+                (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE, libc::IPV6_PMTUDISC_DONT)
+            }
+        };
+        // Nobody on the way fragments IPv6, so no fragment may be larger than every link takes.
+        let at_most = |mtu: i32| match self.family {
+            IpFamily::V4 => Ok(()),
+            IpFamily::V6 => set_int(&self.socket, libc::IPPROTO_IPV6, libc::IPV6_MTU, mtu),
+        };
+        at_most(1280).and_then(|()| set_int(&self.socket, level, name, split)).map_err(errno)?;
+        let sent = self.send(to, data, data.len());
+        set_int(&self.socket, level, name, whole).and_then(|()| at_most(0)).map_err(errno)?;
+        sent
+    }
+
     /// Receives into `buf`; `None` when there is nothing.
     pub(crate) fn receive(&mut self, buf: &mut [u8]) -> Result<Option<Received>, Errno> {
         let mut iov = [IoSliceMut::new(buf)];
@@ -176,7 +197,8 @@ fn classify(e: &libc::sock_extended_err) -> IcmpKind {
     }
 }
 
-/// The MTU of the route to `to`, as outer packets take it; `None` when there is no route.
+/// The MTU of the link that outer packets to `to` leave by; `None` when there is no route. What ICMP errors made the kernel
+/// believe about the path does not count: anybody can send them.
 pub(crate) fn route_mtu(to: IpAddr) -> Option<u16> {
     let (domain, level, name) = match to {
         IpAddr::V4(_) => (Domain::IPV4, libc::IPPROTO_IP, libc::IP_MTU),
@@ -186,7 +208,19 @@ pub(crate) fn route_mtu(to: IpAddr) -> Option<u16> {
     setsockopt(&socket, sockopt::Mark, &OUTER_MARK).ok()?;
     // Port 9 is discard; connecting a UDP socket sends nothing.
     socket.connect(&SocketAddr::new(to, 9).into()).ok()?;
-    get_int(&socket, level, name).ok().map(|mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
+    let link = socket.local_addr().ok().and_then(|a| a.as_socket()).and_then(|a| link_mtu(&socket, a.ip()));
+    let mtu = link.or_else(|| get_int(&socket, level, name).ok())?;
+    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
+}
+
+/// The MTU of the link that has this address; `None` for loopback, where it may be just kept.
+fn link_mtu(socket: &Socket, address: IpAddr) -> Option<i32> {
+    let links = nix::ifaddrs::getifaddrs().ok()?;
+    let mut with_it = links.filter(|i| {
+        let own = i.address.as_ref().and_then(to_std).map(|a| a.ip());
+        own == Some(address) && !i.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK)
+    });
+    raw::link_mtu(socket, &with_it.next()?.interface_name).ok()
 }
 
 fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
@@ -197,7 +231,7 @@ fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
 }
 
 /// Integer socket options that nix does not name.
-#[expect(unsafe_code, reason = "getsockopt and setsockopt by number")]
+#[expect(unsafe_code, reason = "getsockopt, setsockopt and ioctl by number")]
 mod raw {
     use super::{Socket, io};
     use std::os::fd::AsRawFd as _;
@@ -208,6 +242,22 @@ mod raw {
             libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<i32>() as u32)
         };
         if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    pub(super) fn link_mtu(socket: &Socket, name: &str) -> io::Result<i32> {
+        // SAFETY: an ifreq of zeros is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        let room = request.ifr_name.len() - 1;
+        for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // SAFETY: the descriptor is open for the borrow's time; the kernel reads and writes the live ifreq only.
+        let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) };
+        if rc != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: SIOCGIFMTU fills this member of the union.
+        Ok(unsafe { request.ifr_ifru.ifru_mtu })
     }
 
     pub(super) fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {

@@ -88,6 +88,9 @@ pub struct PathReport {
     pub handshake_age_s: Option<u64>,
     /// Largest inner packet, bytes.
     pub mtu: u16,
+    /// Where the search for it stands: `Idle`, `Searching`, `Found`, or `Failed` where not even the least passes.
+    #[serde(default)]
+    pub mtu_state: String,
     /// Bytes of inner packets received.
     pub rx_bytes: u64,
     /// Bytes of inner packets sent.

@@ -78,7 +78,8 @@ impl Default for Config {
 
 impl Config {
     /// Overdue probes that make a verdict on a path that loses `loss` (0 to 1) of its probes while it lives.
-    pub(crate) fn unanswered_for(&self, loss: f64) -> u32 {
+    #[must_use]
+    pub fn unanswered_for(&self, loss: f64) -> u32 {
         if loss <= 0.0 {
             return self.min_unanswered;
         }

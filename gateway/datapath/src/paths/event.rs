@@ -56,6 +56,19 @@ pub enum PathEvent {
         /// When.
         at: Time,
     },
+    /// The largest packet that a path takes changed.
+    Mtu {
+        /// The path.
+        path: PathIndex,
+        /// Its cluster.
+        cluster: ClusterId,
+        /// Its gateway.
+        gateway: NodeName,
+        /// Before, bytes.
+        from: u16,
+        /// Now, bytes.
+        to: u16,
+    },
     /// A remote gateway began or ended its drain.
     Draining {
         /// Its cluster.

@@ -7,7 +7,7 @@
 //! - [`set`]: the set, driven by `handle_*` and `poll_*`.
 //! - [`event`]: what it reports as it happens.
 //! - [`report`]: what it reports when asked.
-//! - `slot`: one path. `timers`: deadlines.
+//! - `slot`: one path; its MTU is [`crate::pmtu`]'s. `timers`: deadlines.
 
 pub mod event;
 pub mod report;

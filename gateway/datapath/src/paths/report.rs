@@ -5,6 +5,8 @@ use std::time::Duration;
 use hawser_liveness::{ClusterState, Reason, State};
 use hawser_model::{ClusterId, NodeName};
 
+use crate::pmtu::Phase;
+
 /// How one remote cluster is reached from this lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterRow {
@@ -61,6 +63,10 @@ pub struct PathRow {
     pub tx_bytes: u64,
     /// Inner packets that the peer says it received.
     pub peer_rx_packets: Option<u64>,
+    /// Largest inner packet, bytes, as this lane found.
+    pub mtu: u16,
+    /// Where the search for it stands.
+    pub mtu_phase: Phase,
 }
 
 /// Why a cluster is in its state, from its paths'.

@@ -5,6 +5,7 @@ use hawser_model::{ClusterId, Gateway, Lane, NodeName, PublicKey};
 use ipnet::IpNet;
 
 use crate::paths::report::PathRow;
+use crate::pmtu::{Evidence, Search};
 use crate::prefixes::ClusterIndex;
 use crate::selector::{PathSpec, PathState};
 
@@ -48,6 +49,9 @@ pub(crate) struct Slot {
     /// What lane 0 says of a plain peer, in the other lanes.
     pub(crate) mirror: Option<(State, Time)>,
     pub(crate) armed: Option<Time>,
+    pub(crate) size: Search,
+    /// A probe of some size may be due: its deadline counts again once the caller asked.
+    pub(crate) sizing: bool,
     pub(crate) counts: Counts,
 }
 
@@ -60,6 +64,8 @@ impl Slot {
             life: Path::new(Config { mode, ..liveness }, now),
             mirror: info.hand_over.then_some((State::Unknown, now)),
             armed: None,
+            size: Search::new(liveness.first_seq),
+            sizing: false,
             counts: Counts::default(),
             info,
         }
@@ -84,6 +90,22 @@ impl Slot {
             Some((State::Unknown, _)) => Reason::Started,
             Some((state, _)) if state.is_live() => Reason::Session,
             Some(_) => Reason::NoSession,
+        }
+    }
+
+    /// When something is due, and what.
+    pub(crate) fn deadline(&self) -> Option<(Time, &'static str)> {
+        let size = self.size.poll_timeout().filter(|_| !self.sizing).map(|at| (at, "path MTU"));
+        [self.life.poll_timeout(), size].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// What a verdict about a size goes by.
+    pub(crate) fn evidence(&self, liveness: &Config, now: Time) -> Evidence {
+        let stats = self.life.stats(now);
+        Evidence {
+            last_proof: stats.last_proof,
+            miss_after: stats.rtt.map_or(liveness.min_miss, |rtt| (rtt * 2).max(liveness.min_miss)),
+            needed: liveness.unanswered_for(stats.loss.unwrap_or(0.0)),
         }
     }
 
@@ -118,6 +140,8 @@ impl Slot {
             tx_packets: self.counts.tx_packets,
             tx_bytes: self.counts.tx_bytes,
             peer_rx_packets: self.counts.peer_rx_packets,
+            mtu: self.size.mtu(),
+            mtu_phase: self.size.phase(),
         }
     }
 }

@@ -126,7 +126,7 @@ impl Lane {
         if let Err(reason) = checked {
             return self.counters.dropped(reason);
         }
-        mss::clamp(room, spec.mtu);
+        mss::clamp(room, spec.mtu().min(self.shared.lan_mtu()));
         tally.packets += 1;
         tally.bytes += len as u64;
         self.write_packet(len);
@@ -173,15 +173,20 @@ impl Lane {
         let mut quoted = [0u8; 128];
         for _ in 0..4 * BURST {
             let Some(error) = self.sockets[socket].receive_error(&mut quoted) else { return };
-            if error.kind == IcmpKind::TooBig {
-                continue;
-            }
             let to = SocketAddr::new(error.to.ip().to_canonical(), error.to.port());
             let pairs: Vec<usize> = self.peers.by_endpoint(to).filter(|&p| self.peers.pairs[p].sends).collect();
             for pair in pairs {
                 let state = &self.peers.pairs[pair];
                 // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
                 let ours = state.sent.recognise(&quoted[..error.quoted], now);
+                if error.kind == IcmpKind::TooBig {
+                    // What it says of sizes is not believed, but worth a look where it quotes us.
+                    if ours.is_some() {
+                        self.paths.handle_mtu_hint(state.path, now);
+                        self.timers.request();
+                    }
+                    continue;
+                }
                 let proof = ours.filter(|_| error.kind == IcmpKind::PortUnreachable);
                 self.paths.handle(state.path, now, |life| match proof {
                     Some(id) => life.handle_port_unreachable(id, now),

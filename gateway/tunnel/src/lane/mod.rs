@@ -31,6 +31,7 @@ use self::batch::Batch;
 use self::buffers::{TunSegments, TunWrites};
 use self::peers::Peers;
 use self::timers::Timers;
+use crate::control::MTU_MIN;
 use crate::raw::RawSender;
 use crate::session::{Identity, Session as _};
 use crate::shared::{Handover, Shared};
@@ -169,7 +170,7 @@ impl Lane {
     /// Goes by another snapshot from now on.
     fn take(&mut self, snapshot: Arc<Snapshot>) {
         let now = self.shared.now();
-        let mtu = snapshot.paths.iter().map(|p| p.mtu).max().unwrap_or(MTU_AT_START);
+        let mtu = snapshot.paths.iter().map(|p| p.max_mtu).max().unwrap_or(MTU_AT_START).max(MTU_MIN);
         self.segments.grow(mtu);
         let skipped = self.paths.apply(&snapshot.peers.prefixes, &snapshot.clusters, now);
         for skipped in skipped.iter().filter(|_| self.index == 0) {
@@ -183,6 +184,9 @@ impl Lane {
         for (path, link) in links {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
             self.paths.handle(path, now, |life| life.handle_session(ready, now));
+            if link.sender.is_some() {
+                self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
+            }
         }
         self.timers.publish_soon();
     }

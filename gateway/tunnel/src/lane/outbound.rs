@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use hawser_datapath::icmp::{self, Trouble};
-use hawser_datapath::{ClusterIndex, DropReason, Packet, PathIndex, Route, mss};
+use hawser_datapath::{ClusterIndex, DropReason, Packet, PathIndex, Route, mss, pmtu};
 use hawser_liveness::{State, Time};
 use hawser_model::IpFamily;
 use nix::errno::Errno;
@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use super::batch::Batch;
 use super::peers::Peers;
 use super::{BURST, Lane};
+use crate::control::MTU_MIN;
 use crate::session::Session as _;
 use crate::shared::Handover;
 
@@ -58,28 +59,37 @@ impl Lane {
         let Some(link) = self.peers.link(path).copied() else {
             return self.counters.dropped_many(DropReason::NoSession, self.segments.len() as u64);
         };
-        let mtu = self.peers.snapshot.paths[link.spec].mtu;
+        let mtu = self.peers.snapshot.paths[link.spec].mtu();
+        let announced = mtu.min(self.shared.lan_mtu());
         let sender = self.peers.ready_sender(path);
-        let (mut packets, mut bytes) = (0, 0);
+        let (mut packets, mut bytes, mut largest) = (0, 0, 0);
         for index in 0..self.segments.len() {
             let packet = self.segments.packet(index);
             let len = packet.len();
-            if len > usize::from(mtu) {
+            if len > usize::from(mtu) && !must_pass(packet) {
                 self.counters.dropped(DropReason::TooBig);
                 self.refuse(index, Trouble::TooBig(mtu), now);
                 continue;
             }
-            mss::clamp(packet, mtu);
+            mss::clamp(packet, announced);
             let Some((pair, to)) = sender else {
                 self.hand_over(link.spec, None, index);
                 continue;
             };
-            if !self.batch.fits(to, len) {
+            let whole = len <= usize::from(mtu);
+            if !whole || !self.batch.fits(to, len) {
                 self.flush_batch();
             }
             seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(index), now);
+            if !whole {
+                self.flush_fragmented();
+            }
+            largest = largest.max(len);
             packets += 1;
             bytes += len as u64;
+        }
+        if largest > usize::from(pmtu::BASE) {
+            self.paths.handle_large(path);
         }
         if packets > 0 {
             self.paths.handle_sent(path, packets, bytes, now);
@@ -145,10 +155,14 @@ impl Lane {
                 self.counters.dropped(DropReason::NoSession);
                 continue;
             };
-            if !self.batch.fits(to, packet.len()) {
+            let whole = packet.len() <= usize::from(self.peers.snapshot.paths[spec].mtu());
+            if !whole || !self.batch.fits(to, packet.len()) {
                 self.flush_batch();
             }
             seal(&mut self.batch, &mut self.peers, pair, to, &packet, now);
+            if !whole {
+                self.flush_fragmented();
+            }
             self.paths.handle_sent(path, 1, packet.len() as u64, now);
         }
         self.flush_batch();
@@ -173,6 +187,18 @@ impl Lane {
         }
     }
 
+    /// Sends the one datagram of the batch, which is larger than the path takes, in fragments.
+    fn flush_fragmented(&mut self) {
+        let Some((to, bytes, _)) = self.batch.contents() else { return };
+        let socket = self.sockets.iter().find(|s| s.family() == IpFamily::of(to.ip()));
+        let sent = socket.map_or(Err(Errno::EAFNOSUPPORT), |socket| socket.send_fragmented(to, bytes));
+        self.batch.clear();
+        if let Err(error) = sent {
+            self.counters.dropped(DropReason::SendFailed);
+            self.send_failed(to, error);
+        }
+    }
+
     /// A local error can mean that a link or route is gone: the path is suspect.
     pub(super) fn send_failed(&mut self, to: SocketAddr, error: Errno) {
         tracing::debug!(lane = self.index, %to, %error, "packets were not sent");
@@ -186,6 +212,11 @@ impl Lane {
             }
         }
     }
+}
+
+/// Every link takes IPv6 packets of this size (RFC 8200, 5): where the path does not, its outer packets are fragmented.
+fn must_pass(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 6) && packet.len() <= usize::from(MTU_MIN)
 }
 
 /// Seals one packet into the batch and remembers what it became.

@@ -3,8 +3,8 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hawser_datapath::probe::{self, Kind, Probe};
-use hawser_datapath::{DropReason, PathEvent, PathIndex};
+use hawser_datapath::probe::{self, Probe};
+use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
@@ -76,6 +76,11 @@ impl Lane {
         while let Some((path, probe)) = self.paths.poll_probe(now) {
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_probe(pair, &probe, now);
+            }
+        }
+        while let Some((path, probe, size)) = self.paths.poll_size_probe(now) {
+            if let Some((pair, _)) = self.peers.ready_sender(path) {
+                self.send_size_probe(pair, &probe, size, now);
             }
         }
         while let Some(event) = self.paths.poll_event() {
@@ -169,6 +174,10 @@ impl Lane {
         for (path, link) in links {
             let spec = &self.peers.snapshot.paths[link.spec];
             let (hints, mirror) = (spec.board.hints(), spec.board.get(0));
+            // Another lane found less: the same may be true here.
+            if spec.board.mtu() < self.paths.mtu(path) && self.paths.mtu(path) > Some(pmtu::BASE) {
+                self.paths.handle_mtu_hint(path, now);
+            }
             if hints != link.hints {
                 self.peers.saw_hints(path, hints);
                 self.paths.handle(path, now, |life| life.handle_hint(now));
@@ -204,6 +213,11 @@ impl Lane {
             PathEvent::Draining { cluster, gateway, draining } => {
                 tracing::info!(lane = self.index, %cluster, %gateway, draining, "remote gateway's drain");
             }
+            PathEvent::Mtu { path, cluster, gateway, from, to } => {
+                tracing::info!(lane = self.index, %cluster, %gateway, from, to, "path MTU");
+                self.post_mtu(path);
+                self.shared.announce();
+            }
             PathEvent::Cluster { .. } => {}
         }
     }
@@ -212,7 +226,16 @@ impl Lane {
     fn post(&self, path: PathIndex, state: State) {
         let Some(link) = self.peers.link(path).filter(|l| l.sender.is_some()) else { return };
         self.peers.snapshot.paths[link.spec].board.set(self.index, Some(state));
+        self.post_mtu(path);
         self.shared.announce();
+    }
+
+    /// Shows what a path takes from here, while it is in use.
+    fn post_mtu(&self, path: PathIndex) {
+        let Some(link) = self.peers.link(path).filter(|l| l.sender.is_some()) else { return };
+        let in_use = matches!(self.paths.state(path), Some(State::Up | State::Suspect | State::Held));
+        let mtu = self.paths.mtu(path).filter(|_| in_use);
+        self.peers.snapshot.paths[link.spec].board.set_mtu(self.index, mtu);
     }
 
     fn send_probe(&mut self, pair: usize, probe: &Probe, now: Time) {
@@ -229,6 +252,18 @@ impl Lane {
         }
     }
 
+    /// Sends a probe padded to `size` bytes.
+    fn send_size_probe(&mut self, pair: usize, probe: &Probe, size: u16, now: Time) {
+        let state = &mut self.peers.pairs[pair];
+        let Some(to) = state.endpoint else { return };
+        let inner = probe.encode_padded(self.probe_address, state.probe_address, size);
+        let mut sealed = vec![0u8; inner.len() + SEAL_OVERHEAD + MESSAGE_MAX];
+        if let Some(len) = state.session.seal(&inner, &mut sealed) {
+            state.sent.note(&sealed[..len], now);
+            self.send_now(to, &sealed[..len]);
+        }
+    }
+
     /// A probe or an answer arrived at `at`.
     pub(super) fn probed(&mut self, pair: usize, probe: &Probe, at: Time) {
         let state = &self.peers.pairs[pair];
@@ -236,7 +271,7 @@ impl Lane {
             self.timers.request();
             self.paths.handle_probe(state.path, probe, at)
         } else {
-            (probe.kind == Kind::Ask).then(|| self.paths.answer(None, probe))
+            probe.kind.answer().map(|_| self.paths.answer(None, probe))
         };
         if let Some(answer) = answer {
             self.send_probe(pair, &answer, at);
@@ -254,6 +289,7 @@ impl Lane {
             let last_proof = row.proof.map(at);
             spec.board.set(self.index, Some(row.state));
             spec.board.prove(self.index, last_proof);
+            self.post_mtu(index);
             paths.push(LanePath {
                 key: spec.key.clone(),
                 state: row.state,

@@ -37,8 +37,13 @@ pub enum Outer {
 
 impl Host {
     pub fn new(switch: &Switch, number: u8) -> Self {
+        Self::with_mtu(switch, number, 1500)
+    }
+
+    /// A host whose underlay link takes packets of `mtu` bytes.
+    pub fn with_mtu(switch: &Switch, number: u8, mtu: u32) -> Self {
         let ns = Netns::new(&format!("h{number}"), None).unwrap();
-        switch.plug(&ns, "eth0", 1500).unwrap();
+        switch.plug(&ns, "eth0", mtu).unwrap();
         for line in [
             format!("addr add 192.0.2.{number}/24 dev eth0"),
             format!("addr add 2001:db8::{number}/64 dev eth0 nodad"),
@@ -183,8 +188,13 @@ pub fn prefixes(number: u8) -> PrefixSet {
 
 /// Two connected hosts.
 pub fn pair(keys: &Path, lanes: [usize; 2], outer: Outer) -> (Switch, Host, Host) {
+    pair_with_mtu(keys, lanes, outer, 1500)
+}
+
+/// Two connected hosts, their links of this MTU.
+pub fn pair_with_mtu(keys: &Path, lanes: [usize; 2], outer: Outer, mtu: u32) -> (Switch, Host, Host) {
     let switch = Switch::new("wire").unwrap();
-    let (mut a, mut b) = (Host::new(&switch, 1), Host::new(&switch, 2));
+    let (mut a, mut b) = (Host::with_mtu(&switch, 1, mtu), Host::with_mtu(&switch, 2, mtu));
     a.start(keys, lanes[0]);
     b.start(keys, lanes[1]);
     a.apply(vec![b.as_peer(outer)]);

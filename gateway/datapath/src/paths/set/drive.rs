@@ -55,9 +55,14 @@ impl PathSet {
                 slot.life.handle_probe_answer(probe.seq, now);
                 slot.life.handle_echo(probe.echo, now);
             }
+            Kind::SizeAsk => slot.life.handle_authenticated(now),
+            Kind::SizeAnswer => {
+                slot.life.handle_authenticated(now);
+                self.resize(path, |size| size.handle_answer(probe.seq, now));
+            }
         }
         self.follow(path, now);
-        (probe.kind == Kind::Ask).then(|| self.answer(Some(path), probe))
+        probe.kind.answer().map(|_| self.answer(Some(path), probe))
     }
 
     /// The answer to a probe that arrived by a path, or from a lane that this one does not send to.
@@ -65,11 +70,11 @@ impl PathSet {
     pub fn answer(&self, path: Option<PathIndex>, probe: &Probe) -> Probe {
         let slot = path.and_then(|path| self.slot(path));
         Probe {
-            kind: Kind::Answer,
+            kind: probe.kind.answer().unwrap_or(Kind::Answer),
             seq: probe.seq,
             sent: probe.sent,
-            // An answer's echo names a probe of its receiver: the one answered.
-            echo: probe.seq,
+            // An answer's echo names a probe of its receiver: the one answered. Padded ones are numbered apart.
+            echo: if probe.kind == Kind::Ask { probe.seq } else { 0 },
             draining: self.draining,
             healthy: self.healthy,
             rx_packets: slot.map_or(0, |s| s.counts.rx_packets),
@@ -91,7 +96,10 @@ impl PathSet {
     /// The lane's own loop was late by `lag`.
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
         if lag > self.cfg.liveness.interval / 2 {
-            self.slots.iter_mut().for_each(|slot| slot.life.handle_lag(now, lag));
+            for slot in &mut self.slots {
+                slot.life.handle_lag(now, lag);
+                slot.size.handle_lag(now);
+            }
         }
     }
 
@@ -104,6 +112,7 @@ impl PathSet {
             self.pace(path, now);
             self.probing.push_back(path);
             self.follow_events(path, now);
+            self.judge_size(path, now);
         }
     }
 

@@ -25,7 +25,8 @@ impl PathSet {
 
     pub(super) fn rearm(&mut self, path: PathIndex) {
         if let Some(slot) = self.slots.get_mut(usize::from(path)) {
-            self.timers.arm(path, &mut slot.armed, slot.life.poll_timeout());
+            let deadline = slot.deadline();
+            self.timers.arm(path, &mut slot.armed, deadline);
         }
     }
 
@@ -41,6 +42,8 @@ impl PathSet {
                     let index = usize::from(info.cluster_index);
                     let (id, node) = (cluster.clone(), gateway.clone());
                     self.emit(PathEvent::State { path, cluster, gateway, from, to, reason, at });
+                    let usable = matches!(to, State::Up | State::Suspect | State::Held);
+                    self.resize(path, |size| size.handle_usable(usable, now));
                     if self.concerns_other_lanes(to, reason) {
                         self.emit(PathEvent::Hint { cluster: id.clone(), gateway: node.clone() });
                     }

@@ -1,8 +1,9 @@
 //! The set of a lane's paths: its configuration and what can be asked of it. `drive` is what it is told and wants done,
-//! `follow` what follows from that.
+//! `follow` what follows from that; `sizes` is about the paths' MTUs.
 
 mod drive;
 mod follow;
+mod sizes;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -58,6 +59,7 @@ pub struct PathSet {
     stale: bool,
     timers: Timers,
     probing: VecDeque<PathIndex>,
+    sizing: VecDeque<PathIndex>,
     events: VecDeque<PathEvent>,
 }
 
@@ -75,6 +77,7 @@ impl PathSet {
             stale: false,
             timers: Timers::default(),
             probing: VecDeque::new(),
+            sizing: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
@@ -95,7 +98,7 @@ impl PathSet {
                     continue;
                 }
                 let slot = match old.iter().position(|slot| same_session(&slot.info, &info)) {
-                    Some(place) => Slot { info, armed: None, ..old.swap_remove(place) },
+                    Some(place) => Slot { info, armed: None, sizing: false, ..old.swap_remove(place) },
                     None => Slot::new(info, self.cfg.liveness, now),
                 };
                 self.slots.push(slot.with(gateway));
@@ -107,6 +110,7 @@ impl PathSet {
         }
         self.timers = Timers::default();
         self.probing.clear();
+        self.sizing.clear();
         (0..self.slots.len()).for_each(|slot| self.rearm(slot as PathIndex));
         (0..self.clusters.len()).for_each(|cluster| self.judge(cluster, now));
         self.select(own, clusters)
