@@ -1,10 +1,8 @@
 # What people and CI call. `make demo` and `make test` install what they need on a fresh Debian-like machine (root, Rust).
 
 CARGO ?= cargo
-# Scenarios start some twenty processes each and count lost packets: side by side they would starve each other.
-SCENARIOS_AT_ONCE ?= 1
 
-.PHONY: help setup build demo test lint crds proto clean
+.PHONY: help setup build demo test lint bench crds proto clean
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,13 +17,17 @@ demo: build ## Tell the story: two sites, one broker, a service by name, a gatew
 	@KEEP=$(or $(KEEP),0) target/debug/hawser-demo
 
 test: build ## Run all tests: unit, property, namespaces, scenarios.
-	$(CARGO) test --workspace --exclude hawser-e2e
-	$(CARGO) test -p hawser-e2e -- --test-threads=$(SCENARIOS_AT_ONCE)
+	$(CARGO) test --workspace
 
 lint: setup ## Formatting, lints, licences and duplicates of dependencies.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	./scripts/deny
+
+bench: ## Measure the data plane beside wireguard-go, gotatun, boringtun-cli and the wire: 45 minutes on a quiet machine. BENCH="--quick" shows that it works.
+	./scripts/bench-setup
+	$(CARGO) build --release -p hawser-bench -p hawser-gateway -p hawser-route-agent
+	target/release/hawser-bench $(BENCH)
 
 crds: ## Generate deploy/crds/ from the Rust types.
 	UPDATE=1 $(CARGO) test -p hawser-api crds

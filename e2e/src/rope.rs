@@ -1,6 +1,7 @@
 //! What every scenario starts from: a broker, `west` and `east` joined, all processes running, a server in `west`.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +14,10 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 /// The exported service's name.
 pub const WEB: &str = "web.shop.svc.clusterset.local.";
 
+/// Held by the one rope of this process: a rope is some twenty processes, and scenarios count lost packets, so that ropes
+/// side by side would starve each other.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Fields are dropped in order: sites' processes before the laboratory.
 pub struct Rope {
     /// Number 1: exports `web`.
@@ -21,6 +26,7 @@ pub struct Rope {
     pub east: Site,
     /// WAN and broker.
     pub lab: Lab,
+    _turn: MutexGuard<'static, ()>,
 }
 
 /// A server of `web` with both its protocols.
@@ -61,6 +67,8 @@ impl Rope {
     /// # Errors
     /// With the step that failed.
     pub fn prepare(name: &str, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
+        // A scenario that failed has left nothing in a bad state.
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lab = Lab::new(name)?;
         lab.init_broker("demo")?;
         lab.start_broker()?;
@@ -69,7 +77,7 @@ impl Rope {
             options(&mut site);
             lab.add_site(site)
         });
-        Ok(Self { west: west?, east: east?, lab })
+        Ok(Self { west: west?, east: east?, lab, _turn: turn })
     }
 
     /// Ends a scenario that went well; the logs of any other are kept.
