@@ -71,6 +71,7 @@ fn run(args: &Args) -> Result<bool> {
 }
 
 fn keep(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
+    stage.rope.export(&stage.rope.west)?;
     println!("\nEverything runs on until Ctrl-C. A shell on each host:");
     let rope = &stage.rope;
     println!("  {:12} {}", "broker", rope.lab.broker_host().shell());
@@ -80,6 +81,11 @@ fn keep(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
     for workload in [&stage.web.workload, &stage.client] {
         println!("  {:12} {}", workload.ns.name(), workload.ns.shell());
     }
+    println!("Try, from {}: curl http://web.shop.svc.clusterset.local/", stage.client.ns.name());
+    let states =
+        rope.east.nodes.iter().filter(|node| node.gateway).map(|node| format!("--state {}", node.state.display()));
+    let states = states.collect::<Vec<_>>().join(" ");
+    println!("Try, anywhere: target/debug/hawser status --site {} {states}", rope.east.dir.display());
     println!("Manifests, state and logs: {}", rope.lab.dir().display());
     interrupt.wait()
 }
