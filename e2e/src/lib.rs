@@ -13,3 +13,10 @@ pub mod story;
 pub mod svg;
 
 pub use rope::Rope;
+
+/// Prints a measured figure past the test runner's capture, so that it is seen when the scenario passes, too.
+pub fn figure(text: std::fmt::Arguments<'_>) {
+    use std::io::Write as _;
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(std::io::stdout(), "    {text}");
+}

@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hawser_e2e::figure;
 use hawser_e2e::rope::{LIMIT, Rope, WEB};
 use hawser_testbed::traffic::frames::{Injector, forge, read_capture};
 use hawser_testbed::traffic::{dns, http, udp};
@@ -23,7 +24,7 @@ fn tokens_that_expired_were_used_are_anothers_or_forged() -> Result<()> {
     let rope = Rope::prepare("tokens", |_| {})?;
     let refused = |what: &str, token: &str, code: i32| -> Result<()> {
         let outcome = join(&rope, &rope.east, token)?;
-        println!("{what}: {outcome:?}");
+        figure(format_args!("{what}: {outcome:?}"));
         ensure!(outcome.code == code, "{what}: exit code {} is not {code}: {outcome:?}", outcome.code);
         ensure!(!rope.east.dir.join("secrets/cluster.crt").exists(), "{what} left a certificate");
         Ok(())
@@ -114,7 +115,7 @@ fn a_revoked_cluster_is_out_within_a_second_and_stays_out() -> Result<()> {
 
     let start = Instant::now();
     let revoke = rope.lab.hawser_on(rope.lab.broker_host(), &["revoke", "west", "--timeout", "20s"], None)?;
-    println!("revoke west: {:?} {revoke:?}", start.elapsed());
+    figure(format_args!("revoke west: {:?} {revoke:?}", start.elapsed()));
     revoke.success()?;
     rope.east.wait_paths(1, 2, Duration::from_secs(1)).context("east must drop west within a second")?;
     north.wait_paths(1, 2, Duration::from_secs(1)).context("north must drop west within a second")?;
@@ -156,7 +157,7 @@ fn a_spoofed_inner_source_is_dropped_and_counted() -> Result<()> {
         ensure!(counted >= 20, "{counted} drops by source: {:?}", Rope::reports(&rope.east)?);
         Ok(counted)
     })?;
-    println!("{counted} of 40 dropped by the gateways, the others before");
+    figure(format_args!("{counted} of 40 dropped by the gateways, the others before"));
     let arrived = listener.recv_from(&mut [0; 64]);
     ensure!(arrived.is_err(), "a packet with a source that is not east's arrived in west: {arrived:?}");
     udp::ask(&attacker.ns, SocketAddr::new(server.v4.into(), 7), LIMIT)?;
@@ -209,7 +210,7 @@ fn replayed_truncated_and_made_up_packets_to_every_port_change_nothing() -> Resu
         ensure!(counted > 2000, "{counted} drops: {:?}", Rope::reports(&rope.east)?);
         Ok(counted)
     })?;
-    println!("{counted} replayed, cut and made up messages dropped and counted");
+    figure(format_args!("{counted} replayed, cut and made up messages dropped and counted"));
     let loss = undisturbed.finish()?;
     ensure!(loss.duplicates == 0, "a replayed packet was delivered: {loss:?}");
     ensure!(loss.longest_gap < Duration::from_secs(1), "{loss:?}");

@@ -1,12 +1,11 @@
 //! Gateways die, are cut off, lose one direction: traffic goes on.
-#![expect(clippy::print_stdout, reason = "the measured times are part of what a scenario shows")]
 
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_e2e::Rope;
+use hawser_e2e::{Rope, figure};
 use hawser_testbed::Workload;
 use hawser_testbed::traffic::udp::{Loss, Stream};
 use hawser_testbed::traffic::{http, udp};
@@ -32,12 +31,12 @@ fn survives(rope: &mut Rope, name: &str, fault: impl FnOnce(&mut Rope) -> Result
         let progress = download.finish()?;
         ensure!(progress.complete, "{name}: a download broke: {progress:?}");
     }
-    println!(
+    figure(format_args!(
         "{name}: longest time without traffic of any flow {:?}, {} of {} lost",
         loss.longest_gap,
         loss.lost(),
         loss.sent
-    );
+    ));
     ensure!(loss.longest_gap < Duration::from_secs(3), "{name}: traffic did not go on: {loss:?}");
     Ok(loss)
 }
@@ -97,7 +96,7 @@ fn a_slow_and_lossy_wan_loses_no_path() -> Result<()> {
             let clusters = report["clusters"].as_array().context("a report has clusters")?;
             ensure!(clusters.len() == 1 && clusters[0]["lastFailoverAgoMs"].is_null(), "a path was given up: {report}");
             let rtt = report["paths"].as_array().into_iter().flatten().filter_map(|path| path["rttUs"].as_u64()).max();
-            println!("{}: slowest round trip {rtt:?} µs", report["node"]);
+            figure(format_args!("{}: slowest round trip {rtt:?} µs", report["node"]));
         }
     }
     rope.lab.wan().heal()?;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use hawser_e2e::figure;
 use hawser_e2e::rope::{LIMIT, Rope, WEB, WEB_PORTS};
 use hawser_testbed::traffic::dns;
 use hawser_testbed::{Site, Workload, wait_for};
@@ -28,7 +29,7 @@ fn an_export_is_a_name_in_the_other_site_until_it_is_unexported() -> Result<()> 
     let start = Instant::now();
     rope.export(&rope.west)?;
     let addresses = Rope::resolve(&rope.east, &client)?;
-    println!("export to answer: {:?}", start.elapsed());
+    figure(format_args!("export to answer: {:?}", start.elapsed()));
     for address in addresses {
         let answer = Rope::ask_web(&client, address, LIMIT)?;
         ensure!(answer.starts_with("server=west"), "{answer}");
@@ -40,7 +41,7 @@ fn an_export_is_a_name_in_the_other_site_until_it_is_unexported() -> Result<()> 
     let start = Instant::now();
     rope.west.hawser(&rope.lab, 1, &["unexport", "shop/web", "--wait", "0s"])?.success()?;
     wait_gone(&rope.east, &client)?;
-    println!("unexport to NXDOMAIN: {:?}", start.elapsed());
+    figure(format_args!("unexport to NXDOMAIN: {:?}", start.elapsed()));
     rope.pass()
 }
 
