@@ -21,6 +21,8 @@ use crate::view::{Tombstones, View};
 pub struct Limits {
     /// Records per cluster.
     pub records: usize,
+    /// Gateways per cluster, which are among its records: every gateway of the others holds tunnels to each.
+    pub gateways: usize,
     /// Bytes of records per cluster.
     pub bytes: usize,
     /// Writes per second and cluster; a whole shard may come at once.
@@ -33,7 +35,14 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { records: 20_000, bytes: 64 << 20, writes_per_second: 2_000, settle: 900, tombstones: 50_000 }
+        Self {
+            records: 20_000,
+            gateways: 256,
+            bytes: 64 << 20,
+            writes_per_second: 2_000,
+            settle: 900,
+            tombstones: 50_000,
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use hawser_model::{ClusterId, Gateway, PrefixSet};
 
 use crate::changes::RecordChange;
 use crate::core::Core;
-use crate::record::{Body, Encoded, Record, RecordKey};
+use crate::record::{Body, Encoded, Kind, Record, RecordKey};
 use crate::refusal::{Code, Refusal};
 use crate::rules;
 use crate::streams::{StreamId, holds};
@@ -38,6 +38,10 @@ impl Core {
         }
         let object = || format!("{key} of cluster {cluster}");
         let size = encoded.bytes.len() + key.name.len();
+        if key.kind == Kind::Gateway && old.is_none() && shard.count(Kind::Gateway) >= self.limits.gateways {
+            let rule = format!("the cluster has its {} gateways already", self.limits.gateways);
+            return Err(Refusal::new(Code::Quota, object(), "gateways", rule, "make fewer nodes gateways"));
+        }
         self.check_quota(&cluster, object(), old.map_or(0, |r| r.size()), size, old.is_none())?;
         self.charge(&cluster, &object(), 1, now)?;
         self.revision += 1;

@@ -264,6 +264,21 @@ fn quotas_cost_only_their_cluster() {
 }
 
 #[test]
+fn gateways_have_a_quota_of_their_own() {
+    let mut core = empty(Limits { gateways: 2, ..Limits::default() });
+    join(&mut core, "west", &["10.1.0.0/16"]);
+    let west = open(&mut core, "west", &["shop"]).stream;
+    put(&mut core, west, gateway("gw-1", 1)).unwrap();
+    put(&mut core, west, gateway("gw-2", 2)).unwrap();
+    let third = put(&mut core, west, gateway("gw-3", 3));
+    refused(third, "gateway gw-3 of cluster west", "gateways", "its 2 gateways already", "fewer nodes");
+    put(&mut core, west, gateway("gw-2", 4)).expect("one that is there can change");
+    put(&mut core, west, endpoints("west", "shop/web", &["10.1.0.1"])).unwrap();
+    core.delete(west, &key(Kind::Gateway, "gw-1"), at(2)).unwrap();
+    put(&mut core, west, gateway("gw-3", 3)).unwrap();
+}
+
+#[test]
 fn completing_a_shard_drops_what_was_not_put_again() {
     let (mut core, old) = west();
     for n in 1..=3 {
