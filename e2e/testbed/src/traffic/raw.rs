@@ -60,10 +60,11 @@ impl Drop for Echo {
 pub fn ask(host: &Netns, to: IpAddr, protocol: u8, limit: Duration) -> Result<String> {
     let domain = if to.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = raw(host, domain, protocol)?;
-    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    socket.set_read_timeout(Some(Duration::from_millis(500)))?;
     let end = Instant::now() + limit;
-    socket.send_to(QUESTION, &SockAddr::from(SocketAddr::new(to, 0)))?;
     while Instant::now() < end {
+        // Asked again after each silence: one packet lost on a busy machine is not what this is about.
+        socket.send_to(QUESTION, &SockAddr::from(SocketAddr::new(to, 0)))?;
         if let Ok((payload, from)) = receive(&socket, domain)
             && from == to
             && payload.starts_with(b"client=")
