@@ -38,8 +38,8 @@ fn a_spoofed_source_is_dropped_and_counted() {
     // The attacker's gateway lets its own pods use addresses that its cluster never claimed.
     let greedy = PrefixSet::new(prefixes(1).iter().copied().chain(prefixes(9).iter().copied()));
     a.apply_as(greedy, vec![b.as_peer(Outer::V4)]);
-    for (family, source) in [(Outer::V4, "10.9.0.1/32"), (Outer::V6, "fd09::1/128")] {
-        a.ns.ip(&format!("addr add {source} dev lo")).unwrap();
+    for (family, source) in [(Outer::V4, "10.9.0.1/32 dev lo"), (Outer::V6, "fd09::1/128 dev lo nodad")] {
+        a.ns.ip(&format!("addr add {source}")).unwrap();
         let source: IpAddr = source.split('/').next().unwrap().parse().unwrap();
         let target = b.inner(family);
         let victim = b.ns.run(move || UdpSocket::bind(SocketAddr::new(target, 0)).unwrap());
