@@ -147,9 +147,12 @@ fn broker(error: &(dyn std::error::Error + 'static)) -> Option<Failure> {
     use hawser_broker::{BackupError, InTheWay, StoreError};
     let exit = if let Some(error) = error.downcast_ref::<StoreError>() {
         match error {
-            StoreError::NotInitialised { .. } | StoreError::RosterMissing { .. } => Exit::NotFound,
+            StoreError::NotInitialised { .. } => Exit::NotFound,
             StoreError::InUse { .. } | StoreError::Exists { .. } => Exit::Conflict,
-            StoreError::Corrupt { .. } | StoreError::Newer { .. } | StoreError::Io { .. } => Exit::Failed,
+            StoreError::RosterMissing { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Newer { .. }
+            | StoreError::Io { .. } => Exit::Failed,
         }
     } else if let Some(error) = error.downcast_ref::<BackupError>() {
         if error.missing { Exit::NotFound } else { Exit::Usage }

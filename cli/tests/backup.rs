@@ -39,6 +39,11 @@ async fn what_was_backed_up_while_the_broker_ran_is_served_again() {
     let outcome = hawser(&["broker", "restore"], env, "").await.exits(5);
     assert!(outcome.stderr.contains("replace it with --force"), "{outcome:?}");
 
+    std::fs::rename(broker.join("roster.redb"), temp.path().join("lost")).unwrap();
+    let outcome = hawser(&["broker", "serve"], env, "").await.exits(1);
+    assert!(outcome.stderr.contains("hawser broker restore --dir"), "{outcome:?}");
+    hawser(&["broker", "restore"], env, "").await.exits(0);
+
     lab.serve_again().await;
     let listed = lab.admin(&["token", "list", "-o", "json"]).await.exits(0).json();
     assert_eq!(listed[0]["usesLeft"], 0, "{listed}");
