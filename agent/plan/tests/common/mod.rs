@@ -166,7 +166,8 @@ impl World {
             last_failover_ms: None,
         };
         let mut object = gateway_node(node);
-        object.status = Some(GatewayNodeStatus { roster_revision: 7, clusters: vec![row], ..GatewayNodeStatus::default() });
+        object.status =
+            Some(GatewayNodeStatus { roster_revision: 7, clusters: vec![row], ..GatewayNodeStatus::default() });
         self.local.gateway_nodes.retain(|g| g.spec.node != node);
         self.local.gateway_nodes.push(Arc::new(object));
     }
