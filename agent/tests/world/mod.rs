@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 use hawser_agent::{Agent, Setup};
 use hawser_api::core::{EndpointSlice, Namespace, ObjectMeta, Service, Time};
 use hawser_api::hawser::{
-    GatewayNode, GatewayNodeSpec, GatewayNodeStatus, LaneSpec, Membership, MembershipSpec,
-    RemoteCluster,
+    GatewayNode, GatewayNodeSpec, GatewayNodeStatus, LaneSpec, Membership, MembershipSpec, RemoteCluster,
 };
 use hawser_api::labels;
 use hawser_api::mcs::{ClusterProperty, ServiceExport, ServiceExportSpec, ServiceImport};
