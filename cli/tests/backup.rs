@@ -42,7 +42,7 @@ async fn what_was_backed_up_while_the_broker_ran_is_served_again() {
     std::fs::rename(broker.join("roster.redb"), temp.path().join("lost")).unwrap();
     let outcome = hawser(&["broker", "serve"], env, "").await.exits(1);
     assert!(outcome.stderr.contains("hawser broker restore --dir"), "{outcome:?}");
-    hawser(&["broker", "restore"], env, "").await.exits(0);
+    hawser(&["broker", "restore", "--admin", "third"], env, "").await.exits(0);
 
     lab.serve_again().await;
     let listed = lab.admin(&["token", "list", "-o", "json"]).await.exits(0).json();
