@@ -212,3 +212,20 @@ fn word_that_the_peer_is_gone_is_believed_at_once_and_the_path_may_return() {
     run(&mut path, 1_000, 1_101, true);
     assert_eq!(path.state(), State::Held);
 }
+
+/// A peer that was held up answers many probes at once: what comes later is judged by its prompt answers, not by those.
+#[test]
+fn a_burst_of_late_answers_does_not_delay_the_next_verdict() {
+    let mut path = up(Mode::Probes);
+    let mut held_up = Vec::new();
+    for ms in 1_000..2_000 {
+        path.handle_timeout(at(ms));
+        held_up.extend(path.poll_probe(at(ms)));
+    }
+    assert_eq!(path.state(), State::Down);
+    held_up.iter().for_each(|seq| path.handle_probe_answer(*seq, at(2_000)));
+    assert_eq!(path.state(), State::Held);
+    run(&mut path, 2_001, 2_402, true);
+    run(&mut path, 2_402, 2_802, false);
+    assert_eq!(path.state(), State::Down, "{:?}", path.stats(at(2_802)));
+}

@@ -20,7 +20,7 @@ impl Path {
     }
 
     pub(super) fn miss_after(&self) -> Duration {
-        self.rtt.mean().map_or(self.cfg.min_miss, |rtt| (rtt * 2).max(self.cfg.min_miss))
+        self.rtt.expected().map_or(self.cfg.min_miss, |rtt| (rtt * 2).max(self.cfg.min_miss))
     }
 
     pub(super) fn is_alive(&self) -> bool {
