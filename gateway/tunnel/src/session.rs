@@ -146,8 +146,8 @@ impl WireGuard {
         Self { tunn, ready: false }
     }
 
-    fn refresh(&mut self) {
-        self.ready = self.tunn.time_since_last_handshake().is_some();
+    fn has_keys(&self) -> bool {
+        self.tunn.time_since_last_handshake().is_some()
     }
 }
 
@@ -179,9 +179,10 @@ impl Session for WireGuard {
             TunnResult::Done => Opened::Keepalive,
             TunnResult::Err(_) => Opened::Rejected,
         };
-        // The first data message of a session we answered is what puts it in use.
-        if !self.ready || kind != Some(4) {
-            self.refresh();
+        // An initiation that we answered is no session: only a response, or the peer's first message under its keys. boringtun
+        // keeps the keys all the same, eventually in the place where it looks for those in use.
+        if !self.ready && matches!(opened, Opened::Response(_) | Opened::Packet(_) | Opened::Keepalive) {
+            self.ready = self.has_keys();
         }
         opened
     }
@@ -198,7 +199,7 @@ impl Session for WireGuard {
             TunnResult::WriteToNetwork(p) => Some(p.len()),
             _ => None,
         };
-        self.refresh();
+        self.ready &= self.has_keys();
         due
     }
 
@@ -250,6 +251,21 @@ mod tests {
         connect(&mut a, &mut b);
         both_refuse_replays(&mut a, &mut b, 9);
         both_refuse_replays(&mut b, &mut a, 7);
+    }
+
+    #[test]
+    fn answered_initiations_are_no_session_however_many() {
+        let (ia, ib) = (identity(1), identity(2));
+        let mut a = WireGuard::new(&ia, key(&ib), 7, None);
+        let mut b = WireGuard::new(&ib, key(&ia), 9, None);
+        let (mut x, mut y) = ([0u8; 2048], [0u8; 2048]);
+        for answered in 0..20 {
+            let n = a.initiate(&mut x).unwrap();
+            assert!(matches!(b.open(&x[..n], &mut y), Opened::Initiation(_)));
+            b.tick(&mut y);
+            assert!(!b.ready(), "after {answered} answers that were lost");
+        }
+        connect(&mut a, &mut b);
     }
 
     fn both_refuse_replays(from: &mut WireGuard, to: &mut WireGuard, slot: u32) {
