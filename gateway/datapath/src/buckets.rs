@@ -8,12 +8,12 @@ use hawser_liveness::State;
 use crate::forwarding::PathIndex;
 use crate::hash;
 
-/// The fewest buckets of a table.
-const MIN_BUCKETS: usize = 256;
 /// The most buckets of a table.
-const MAX_BUCKETS: usize = 4096;
-/// Buckets per path at least, so that shares come out even.
-const PER_PATH: usize = 64;
+const MAX_BUCKETS: usize = 8192;
+/// Buckets per path, so that shares come out even: the deviation of a share is about one in the root of this.
+const PER_PATH: usize = 1024;
+/// Buckets of a cluster with one path: there is nothing to spread.
+const SINGLE: usize = 2;
 
 /// A path as selection sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -76,7 +76,12 @@ impl Buckets {
         if usable.is_empty() {
             return Self::default();
         }
-        let size = (configured.max(usable.len()) * PER_PATH).next_power_of_two().clamp(MIN_BUCKETS, MAX_BUCKETS);
+        let size = match configured.max(usable.len()) {
+            1 => SINGLE,
+            several => (several * PER_PATH).next_power_of_two().min(MAX_BUCKETS),
+        };
+        let alike = usable.iter().all(|p| p.weight == usable[0].weight);
+        let winner = if alike { winner_of_equals } else { winner };
         let paths = (0..size as u64).map(|bucket| winner(usable, bucket)).collect();
         Self { paths, shift: u64::BITS - size.trailing_zeros() }
     }
@@ -97,15 +102,26 @@ impl Buckets {
     }
 }
 
+/// What a path brings along for a bucket: 53 random bits, which depend on that path and the bucket alone.
+fn lot(path: &Choice, bucket: u64) -> u64 {
+    hash::finish(hash::mix(path.key, bucket)) >> 11
+}
+
 /// The path with the best claim to a bucket: a claim depends on that path and the bucket alone, so that a path that goes
 /// leaves all other buckets as they are.
 fn winner(paths: &[Choice], bucket: u64) -> PathIndex {
     let claim = |p: &Choice| {
-        let uniform = (hash::finish(hash::mix(p.key, bucket)) >> 11) as f64 / (1_u64 << 53) as f64;
+        let uniform = lot(p, bucket) as f64 / (1_u64 << 53) as f64;
         // The exponential distribution with the weight as its rate: the least of several is each with its share.
         -(uniform + f64::MIN_POSITIVE).ln() / f64::from(p.weight.max(1))
     };
     let best = paths.iter().min_by(|a, b| claim(a).total_cmp(&claim(b)).then(a.key.cmp(&b.key)));
+    best.map_or(PathIndex::MAX, |p| p.index)
+}
+
+/// The same where all weights are equal: the logarithm changes no order.
+fn winner_of_equals(paths: &[Choice], bucket: u64) -> PathIndex {
+    let best = paths.iter().max_by_key(|p| (lot(p, bucket), std::cmp::Reverse(p.key)));
     best.map_or(PathIndex::MAX, |p| p.index)
 }
 
@@ -135,7 +151,7 @@ mod tests {
         paths[3].weight = 3;
         let shares = shares(&Buckets::new(&paths, 64));
         let total: usize = shares.values().sum();
-        assert_eq!(total, 4096);
+        assert_eq!(total, MAX_BUCKETS);
         for (path, share) in shares {
             let expected = if path == 3 { total / 2 } else { total / 6 };
             assert!(share.abs_diff(expected) < total / 20, "{path} has {share} of {total}");
@@ -173,6 +189,12 @@ mod tests {
                 prop_assert!(is.is_some_and(|p| p != lost));
                 prop_assert!(was == Some(lost) || was == is, "{was:?} became {is:?}");
             }
+        }
+
+        #[test]
+        fn equal_weights_choose_as_any_weights_do(n in 1_u16..9, bucket: u64) {
+            let paths: Vec<Choice> = (0..n).map(|i| choice(i, State::Up)).collect();
+            prop_assert_eq!(winner(&paths, bucket), winner_of_equals(&paths, bucket));
         }
 
         #[test]
