@@ -26,7 +26,7 @@ pub struct Rope {
     pub east: Site,
     /// WAN and broker.
     pub lab: Lab,
-    _turn: MutexGuard<'static, ()>,
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 /// A server of `web` with both its protocols.
@@ -69,7 +69,18 @@ impl Rope {
     pub fn prepare(name: &str, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
         // A scenario that failed has left nothing in a bad state.
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lab = Lab::new(name)?;
+        Self::build(Lab::new(name)?, Some(turn), options)
+    }
+
+    /// The same for measurements: nothing is recorded on any wire, and others may run at the same time.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn prepare_quiet(name: &str) -> Result<Self> {
+        Self::build(Lab::without_captures(name)?, None, |_| {})
+    }
+
+    fn build(mut lab: Lab, turn: Option<MutexGuard<'static, ()>>, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
         lab.init_broker("demo")?;
         lab.start_broker()?;
         let [west, east] = [(1, "west"), (2, "east")].map(|(number, cluster)| {

@@ -2,6 +2,7 @@
 //!
 //! - [`http`]: a server that says who asked; a client; a paced download that measures stalls.
 //! - [`udp`]: an echo server; numbered streams over many flows that measure gaps, losses, order.
+//! - [`tcp`]: connections that stay, to see which ones live.
 //! - [`raw`]: any IP protocol by address: SCTP's number where the kernel has no SCTP, 253, ICMP.
 //! - [`dns`]: one question, one answer.
 //! - [`frames`]: what an attacker on the wire sends.
@@ -12,6 +13,7 @@ pub mod dns;
 pub mod frames;
 pub mod http;
 pub mod raw;
+pub mod tcp;
 pub mod udp;
 
 use std::net::IpAddr;
