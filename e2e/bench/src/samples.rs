@@ -1,0 +1,169 @@
+//! What was measured: one value per figure, subject and round.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::subject::Subject;
+
+/// What is measured together, and can be asked for alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub enum Measure {
+    /// One TCP flow: its rate and its CPU time.
+    Tcp1,
+    /// Eight TCP flows: their rate and the memory they take.
+    Tcp8,
+    /// The highest rate of datagrams.
+    Udp,
+    /// Round trips without other traffic.
+    RttIdle,
+    /// Round trips beside four TCP flows.
+    RttLoad,
+    /// A thousand idle peers beside the active one: rate and memory.
+    Peers,
+    /// From pod to pod over all hops.
+    Chain,
+}
+
+/// One kind of value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Figure {
+    /// Rate of one TCP flow.
+    Tcp1,
+    /// CPU time of that, per amount.
+    Cpu,
+    /// Rate of eight TCP flows together.
+    Tcp8,
+    /// Most memory an end ever had, after eight flows.
+    Memory,
+    /// Highest rate of datagrams.
+    Udp,
+    /// Median round trip at idle.
+    IdleMedian,
+    /// 99th percentile of that.
+    IdleP99,
+    /// 99th percentile of round trips beside four TCP flows.
+    LoadP99,
+    /// Rate of one TCP flow, taken in turn with and without a crowd of idle peers.
+    Peers,
+    /// Most memory the end with the crowd ever had, after eight flows.
+    PeersMemory,
+    /// Rate of one TCP flow over all hops.
+    Chain,
+}
+
+impl Figure {
+    /// All of them, in the order of tables.
+    pub const ALL: [Self; 11] = [
+        Self::Tcp1,
+        Self::Tcp8,
+        Self::Udp,
+        Self::Cpu,
+        Self::IdleMedian,
+        Self::IdleP99,
+        Self::LoadP99,
+        Self::Memory,
+        Self::Peers,
+        Self::PeersMemory,
+        Self::Chain,
+    ];
+
+    /// The measure that it comes from.
+    #[must_use]
+    pub fn measure(self) -> Measure {
+        match self {
+            Self::Tcp1 | Self::Cpu => Measure::Tcp1,
+            Self::Tcp8 | Self::Memory => Measure::Tcp8,
+            Self::Udp => Measure::Udp,
+            Self::IdleMedian | Self::IdleP99 => Measure::RttIdle,
+            Self::LoadP99 => Measure::RttLoad,
+            Self::Peers | Self::PeersMemory => Measure::Peers,
+            Self::Chain => Measure::Chain,
+        }
+    }
+
+    /// The unit of its values.
+    #[must_use]
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Tcp1 | Self::Tcp8 | Self::Udp | Self::Peers | Self::Chain => "Gbit/s",
+            Self::Cpu => "CPU-s/Gbit",
+            Self::IdleMedian | Self::IdleP99 | Self::LoadP99 => "µs",
+            Self::Memory | Self::PeersMemory => "MB",
+        }
+    }
+
+    /// What it is, in words.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Tcp1 => "TCP, 1 flow",
+            Self::Tcp8 => "TCP, 8 flows",
+            Self::Udp => "UDP, 1,360 B, ≤ 0.1 % loss",
+            Self::Cpu => "CPU time, 1 flow",
+            Self::IdleMedian => "round trip, idle, median",
+            Self::IdleP99 => "round trip, idle, p99",
+            Self::LoadP99 => "round trip beside 4 flows, p99",
+            Self::Memory => "peak memory of an end, 8 flows",
+            Self::Peers => "TCP, 1 flow, idle peers beside",
+            Self::PeersMemory => "peak memory, 1,000 peers, 8 flows",
+            Self::Chain => "TCP, 1 flow, pod to pod",
+        }
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp1 => "tcp1",
+            Self::Cpu => "cpu",
+            Self::Tcp8 => "tcp8",
+            Self::Memory => "rss",
+            Self::Udp => "udp",
+            Self::IdleMedian => "rtt-idle-median",
+            Self::IdleP99 => "rtt-idle-p99",
+            Self::LoadP99 => "rtt-load-p99",
+            Self::Peers => "peers",
+            Self::PeersMemory => "peers-rss",
+            Self::Chain => "chain",
+        })
+    }
+}
+
+/// All values of a run, and why others are missing.
+#[derive(Debug, Clone, Default)]
+pub struct Samples {
+    values: BTreeMap<(Figure, Subject), Vec<f64>>,
+    failures: BTreeMap<Measure, String>,
+}
+
+impl Samples {
+    /// Notes the next round's value.
+    pub fn add(&mut self, figure: Figure, subject: Subject, value: f64) {
+        self.values.entry((figure, subject)).or_default().push(value);
+    }
+
+    /// Notes that a measure failed: none of its figures count.
+    pub fn fail(&mut self, measure: Measure, why: String) {
+        self.failures.insert(measure, why);
+    }
+
+    /// Why a measure failed, if it did.
+    #[must_use]
+    pub fn failure(&self, measure: Measure) -> Option<&str> {
+        self.failures.get(&measure).map(String::as_str)
+    }
+
+    /// The values of all rounds; nothing where the measure failed or did not run.
+    #[must_use]
+    pub fn values(&self, figure: Figure, subject: Subject) -> Option<&[f64]> {
+        if self.failures.contains_key(&figure.measure()) {
+            return None;
+        }
+        self.values.get(&(figure, subject)).map(Vec::as_slice)
+    }
+
+    /// The subjects that a figure was measured of.
+    pub fn subjects(&self, figure: Figure) -> impl Iterator<Item = Subject> + '_ {
+        self.values.keys().filter(move |(f, _)| *f == figure).map(|(_, s)| *s)
+    }
+}

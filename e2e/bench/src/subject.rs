@@ -1,0 +1,45 @@
+//! What is measured against what.
+
+use std::fmt;
+
+/// An implementation between two hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// `hawser-gateway` with that many lanes on each side.
+    Hawser(u8),
+    /// `wireguard-go`, built from its current module.
+    WireguardGo,
+    /// `gotatun-cli`.
+    Gotatun,
+    /// `boringtun-cli`.
+    Boringtun,
+    /// Nothing between the hosts: the wire itself.
+    Raw,
+    /// `hawser-gateway` with that many lanes and a thousand idle peers beside the active one.
+    Crowded(u8),
+    /// From pod to pod over all hops, through the tunnel.
+    Chain,
+    /// The same hops without the tunnel.
+    BareChain,
+}
+
+impl Subject {
+    /// Those that every measure between two hosts takes in turn.
+    pub const ALL: [Self; 6] =
+        [Self::Hawser(1), Self::Hawser(2), Self::WireguardGo, Self::Gotatun, Self::Boringtun, Self::Raw];
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hawser(lanes) => write!(f, "hawser-{lanes}"),
+            Self::WireguardGo => f.write_str("wireguard-go"),
+            Self::Gotatun => f.write_str("gotatun"),
+            Self::Boringtun => f.write_str("boringtun-cli"),
+            Self::Raw => f.write_str("raw"),
+            Self::Crowded(lanes) => write!(f, "hawser-{lanes}-crowd"),
+            Self::Chain => f.write_str("chain"),
+            Self::BareChain => f.write_str("chain-vxlan"),
+        }
+    }
+}
