@@ -17,6 +17,8 @@ use crate::{chain, datagrams, hawser, latency, plain};
 pub const WIRE_MTU: u32 = 1500;
 /// MTU inside every tunnel.
 pub const TUNNEL_MTU: u32 = 1420;
+/// The kernel's default, whatever this host is set to: others answer to delays of the machine as much as of the tunnel.
+pub const CONGESTION_CONTROL: &str = "cubic";
 /// How long an implementation may take to come up; a thousand handshakes take a while.
 pub const START: Duration = Duration::from_secs(60);
 
@@ -69,6 +71,8 @@ pub fn hosts(subject: Subject) -> Result<[Netns; 2]> {
     for (number, ns) in [(1, &a), (2, &b)] {
         ns.ip("link set eth0 up")?;
         ns.ip(&format!("addr add {}/24 dev eth0", outer(number)))?;
+        ns.run(|| fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION_CONTROL))
+            .with_context(|| format!("Failed to choose {CONGESTION_CONTROL}"))?;
     }
     Ok([a, b])
 }
@@ -92,7 +96,7 @@ impl Bed {
                 ([end(a, 1), end(b, 2)], Box::new(()))
             }
             Subject::WireguardGo | Subject::Gotatun | Subject::Boringtun => (plain::ends(subject, dir)?, Box::new(())),
-            Subject::Hawser(lanes) => (hawser::ends(subject, lanes, dir)?, Box::new(())),
+            Subject::Hawser(lanes) | Subject::OtherHawser(lanes) => (hawser::ends(subject, lanes, dir)?, Box::new(())),
             Subject::Crowded(lanes) => {
                 let (ends, crowd) = hawser::crowded_ends(subject, lanes, dir)?;
                 (ends, Box::new(crowd))

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -21,11 +22,15 @@ use crate::subject::Subject;
 /// Idle peers beside the active one.
 pub const CROWD: u32 = 1000;
 
+/// The gateway program of [`Subject::OtherHawser`].
+pub static OTHER: OnceLock<PathBuf> = OnceLock::new();
+
 /// A site of one host, which is its gateway.
 struct Site {
     number: u8,
     dir: PathBuf,
     state: PathBuf,
+    program: PathBuf,
 }
 
 /// Two hosts with gateways of `lanes` lanes each.
@@ -57,7 +62,7 @@ pub fn crowded_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2]
 /// Two gateways that know each other, the first also `crowd` others; the first one's lane keys.
 fn start(subject: Subject, lanes: u8, dir: &Path, crowd: u32) -> Result<([End; 2], Vec<String>)> {
     let [a, b] = hosts(subject)?;
-    let (one, two) = (Site::new(1, dir, crowd)?, Site::new(2, dir, crowd)?);
+    let (one, two) = (Site::new(subject, 1, dir, crowd)?, Site::new(subject, 2, dir, crowd)?);
     let (first, second) = (one.start(&a, lanes, dir)?, two.start(&b, lanes, dir)?);
     let keys = one.lanes(lanes)?;
     let mut others = vec![agent::cluster("c2", "10.2.0.0/16", two.lanes(lanes)?, &outer(2).to_string())];
@@ -78,9 +83,13 @@ fn start(subject: Subject, lanes: u8, dir: &Path, crowd: u32) -> Result<([End; 2
 }
 
 impl Site {
-    fn new(number: u8, root: &Path, crowd: u32) -> Result<Self> {
-        let site =
-            Self { number, dir: root.join(format!("site-{number}")), state: root.join(format!("state-{number}")) };
+    fn new(subject: Subject, number: u8, root: &Path, crowd: u32) -> Result<Self> {
+        let program = match subject {
+            Subject::OtherHawser(_) => OTHER.get().cloned().context("which other build? say --other PATH")?,
+            _ => binary("hawser-gateway")?,
+        };
+        let [dir, state] = ["site", "state"].map(|name| root.join(format!("{name}-{number}")));
+        let site = Self { number, dir, state, program };
         fs::create_dir_all(&site.dir)?;
         fs::write(
             site.dir.join("site.yaml"),
@@ -106,7 +115,7 @@ impl Site {
     fn start(&self, ns: &Netns, lanes: u8, logs: &Path) -> Result<Process> {
         // What a route agent does for the host's own packets; nothing else of it is on this way.
         ns.ip(&format!("rule add prio 4857 not fwmark {OUTER_MARK:#x}/{OUTER_MARK_MASK:#x} lookup {TABLE_REMOTE}"))?;
-        let mut command = Command::new(binary("hawser-gateway")?);
+        let mut command = Command::new(&self.program);
         command.arg("--site").arg(&self.dir).arg("--state").arg(&self.state);
         command.args(["--node", &self.node(), "--lanes", &lanes.to_string()]);
         command.args(["--port", &WIREGUARD_PORT.to_string(), "--log-filter", "info"]);

@@ -22,6 +22,8 @@ pub struct Tcp {
     pub rate: f64,
     /// Received altogether, in Gbit.
     pub amount: f64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
     /// CPU time of client and server.
     pub cpu: Duration,
 }
@@ -62,7 +64,8 @@ impl Server {
             match run(host, &self.command(from, flows, time)) {
                 Ok(report) => {
                     let (rate, amount) = parse(&report)?;
-                    return Ok(Tcp { rate, amount, cpu: used()?.saturating_sub(before) });
+                    let retransmits = report["end"]["sum_sent"]["retransmits"].as_u64().unwrap_or_default();
+                    return Ok(Tcp { rate, amount, retransmits, cpu: used()?.saturating_sub(before) });
                 }
                 // A server that still clears up after the last client says that it is busy.
                 Err(_) if tries < TRIES => thread::sleep(Duration::from_millis(500)),

@@ -7,7 +7,7 @@
 )]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use hawser_bench::plain::program;
 use hawser_bench::runner::{Plan, run};
 use hawser_bench::samples::Measure;
 use hawser_bench::subject::Subject;
-use hawser_bench::{goals, plot, process, table};
+use hawser_bench::{goals, hawser, plot, process, table};
 use hawser_e2e::report::Report;
 use hawser_testbed::process::binary;
 
@@ -33,6 +33,12 @@ struct Args {
     /// Only these measures; cpu comes with tcp1, rss with tcp8. May be repeated.
     #[arg(long, value_name = "ID")]
     only: Vec<Measure>,
+    /// Only these subjects between two hosts. May be repeated.
+    #[arg(long, value_name = "NAME")]
+    subject: Vec<Subject>,
+    /// Another build of hawser-gateway to measure beside this one, as other-hawser-1 and -2.
+    #[arg(long, value_name = "PATH")]
+    other: Option<PathBuf>,
     /// Length of each measurement.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
@@ -64,7 +70,15 @@ fn measure(args: &Args) -> Result<bool> {
     };
     let all = Measure::value_variants();
     let measures = if args.only.is_empty() { all } else { &args.only };
-    let whole = all.iter().all(|m| measures.contains(m)) && plan.time >= FULL.time && plan.rounds >= FULL.rounds;
+    let mut subjects = if args.subject.is_empty() { Subject::ALL.to_vec() } else { args.subject.clone() };
+    if let Some(path) = &args.other {
+        hawser::OTHER.get_or_init(|| path.clone());
+        subjects.extend(Subject::OTHER.iter().filter(|_| args.subject.is_empty()));
+    }
+    let whole = all.iter().all(|m| measures.contains(m))
+        && subjects == Subject::ALL
+        && plan.time >= FULL.time
+        && plan.rounds >= FULL.rounds;
     let machine = machine()?;
     println!("{machine}");
     for line in versions()? {
@@ -74,7 +88,7 @@ fn measure(args: &Args) -> Result<bool> {
 
     let mut root = tempfile::Builder::new().prefix("hawser-bench-").tempdir()?;
     let start = Instant::now();
-    let samples = run(measures, plan, root.path(), &mut |text| {
+    let samples = run(measures, &subjects, plan, root.path(), &mut |text| {
         eprintln!("[{:6.1} s] {text}", start.elapsed().as_secs_f64());
     });
     if samples.as_ref().map_or(true, |s| measures.iter().any(|m| s.failure(*m).is_some())) {
@@ -87,7 +101,7 @@ fn measure(args: &Args) -> Result<bool> {
     let mut report = Report::new(name);
     goals::rows(&samples, measures).into_iter().for_each(|row| report.add(row));
     let written = report.write()?;
-    println!("\n{}\n\n{}\n", table::figures(&samples), table::results(&samples, measures));
+    println!("\n{}\n\n{}\n", table::figures(&samples, &subjects), table::results(&samples, measures));
     for &measure in measures {
         if let Some(why) = samples.failure(measure) {
             println!("not measured: {measure:?}: {why}");

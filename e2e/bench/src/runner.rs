@@ -34,12 +34,18 @@ const FIRST_RATE: f64 = 400.0;
 ///
 /// # Errors
 /// When the subjects can't be set up at all.
-pub fn run(measures: &[Measure], plan: Plan, root: &Path, tell: &mut dyn FnMut(&str)) -> Result<Samples> {
+pub fn run(
+    measures: &[Measure],
+    subjects: &[Subject],
+    plan: Plan,
+    root: &Path,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Samples> {
     let mut samples = Samples::default();
     let side_by_side = [Measure::Tcp1, Measure::Tcp8, Measure::Udp, Measure::RttIdle, Measure::RttLoad];
     if side_by_side.iter().any(|m| measures.contains(m)) {
         let mut beds = Vec::new();
-        for subject in Subject::ALL {
+        for &subject in subjects {
             tell(&format!("setting up {subject}"));
             beds.push(Bed::start(subject, root)?);
         }
@@ -79,7 +85,7 @@ fn in_turn(
     for round in 0..plan.rounds {
         for bed in order(beds, round) {
             let values =
-                take(measure, bed, plan, samples).with_context(|| format!("{measure:?} of {}", bed.subject))?;
+                take(measure, bed, plan, samples, tell).with_context(|| format!("{measure:?} of {}", bed.subject))?;
             let mut said = format!("round {} of {}: {}:", round + 1, plan.rounds, bed.subject);
             for (figure, value) in values {
                 samples.add(figure, bed.subject, value);
@@ -97,10 +103,17 @@ fn order<T>(items: &[T], round: u32) -> impl Iterator<Item = &T> {
     items[first..].iter().chain(&items[..first])
 }
 
-fn take(measure: Measure, bed: &Bed, plan: Plan, samples: &Samples) -> Result<Vec<(Figure, f64)>> {
+fn take(
+    measure: Measure,
+    bed: &Bed,
+    plan: Plan,
+    samples: &Samples,
+    tell: &mut dyn FnMut(&str),
+) -> Result<Vec<(Figure, f64)>> {
     match measure {
         Measure::Tcp1 => {
             let tcp = bed.tcp(1, plan.time)?;
+            tell(&format!("{} TCP segments were sent again", tcp.retransmits));
             Ok(vec![(Figure::Tcp1, tcp.rate), (Figure::Cpu, tcp.cpu.as_secs_f64() / tcp.amount)])
         }
         Measure::Tcp8 => {

@@ -1,12 +1,15 @@
 //! What is measured against what.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// An implementation between two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
     /// `hawser-gateway` with that many lanes on each side.
     Hawser(u8),
+    /// The same from another build: what a change gains.
+    OtherHawser(u8),
     /// `wireguard-go`, built from its current module.
     WireguardGo,
     /// `gotatun-cli`.
@@ -27,12 +30,15 @@ impl Subject {
     /// Those that every measure between two hosts takes in turn.
     pub const ALL: [Self; 6] =
         [Self::Hawser(1), Self::Hawser(2), Self::WireguardGo, Self::Gotatun, Self::Boringtun, Self::Raw];
+    /// Another build's, beside those.
+    pub const OTHER: [Self; 2] = [Self::OtherHawser(1), Self::OtherHawser(2)];
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Hawser(lanes) => write!(f, "hawser-{lanes}"),
+            Self::OtherHawser(lanes) => write!(f, "other-hawser-{lanes}"),
             Self::WireguardGo => f.write_str("wireguard-go"),
             Self::Gotatun => f.write_str("gotatun"),
             Self::Boringtun => f.write_str("boringtun-cli"),
@@ -41,5 +47,17 @@ impl fmt::Display for Subject {
             Self::Chain => f.write_str("chain"),
             Self::BareChain => f.write_str("chain-vxlan"),
         }
+    }
+}
+
+impl FromStr for Subject {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let mut known = Self::ALL.into_iter().chain(Self::OTHER);
+        known.find(|subject| subject.to_string() == name).ok_or_else(|| {
+            let names: Vec<String> = Self::ALL.into_iter().chain(Self::OTHER).map(|s| s.to_string()).collect();
+            format!("must be one of {}", names.join(", "))
+        })
     }
 }

@@ -37,13 +37,13 @@ fn verdict(row: &Row) -> String {
 
 /// The figures themselves: a row per figure and a column per subject, median and spread.
 #[must_use]
-pub fn figures(samples: &Samples) -> String {
+pub fn figures(samples: &Samples, subjects: &[Subject]) -> String {
     let mut head = vec!["figure".to_owned()];
-    head.extend(Subject::ALL.iter().map(ToString::to_string));
+    head.extend(subjects.iter().map(ToString::to_string));
     let mut table = new(head);
     for figure in Figure::ALL {
         let cell = |subject: &Subject| samples.values(figure, *subject).map_or_else(String::new, summary);
-        let cells: Vec<String> = Subject::ALL.iter().map(cell).collect();
+        let cells: Vec<String> = subjects.iter().map(cell).collect();
         if cells.iter().any(|c| !c.is_empty()) {
             table.add_row([vec![format!("{}, {}", figure.title(), figure.unit())], cells].concat());
         }

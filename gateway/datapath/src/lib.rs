@@ -12,6 +12,7 @@
 //! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path; [`selector`] keeps it current.
 //! - [`check`], [`counters`]: what may pass, and what did not.
 //! - [`mss`], [`icmp`], [`limit`]: what is rewritten and answered.
+//! - [`offload`]: superpackets of TUN devices, cut and joined.
 //! - [`probe`]: the probe inside a tunnel. [`pmtu`]: the largest packet that a path takes.
 //! - [`paths`]: all paths of one lane, their life, the snapshot and the report that follow from it.
 
@@ -24,6 +25,7 @@ pub mod hash;
 pub mod icmp;
 pub mod limit;
 pub mod mss;
+pub mod offload;
 pub mod packet;
 pub mod paths;
 pub mod pmtu;

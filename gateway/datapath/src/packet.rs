@@ -33,6 +33,9 @@ pub enum Malformed {
     /// More extension headers than anyone needs.
     #[error("too many extension headers")]
     Extensions,
+    /// What the kernel says about offloads contradicts the packet.
+    #[error("the offload header contradicts the packet")]
+    Offload,
 }
 
 /// A view of one packet.

@@ -48,8 +48,9 @@ use crate::snapshot::Snapshot;
 use crate::status::Summary;
 use crate::udp::LaneSocket;
 
-/// Payload that a socket may hold back: about 20 ms of what a lane decrypts. More would hide probes behind old packets.
-const RECEIVE_BUFFER: usize = 1 << 20;
+/// Payload that a socket may hold back: some 5 ms of what a lane decrypts, a scheduler's slice. Less loses bursts, more hides
+/// probes behind old packets.
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// Why a tunnel could not start.
 #[derive(Debug, thiserror::Error)]

@@ -85,7 +85,7 @@ impl LaneSocket {
         // Our routing rule skips this mark: outer packets never enter a tunnel.
         setsockopt(&socket, sockopt::Mark, &OUTER_MARK)?;
         setsockopt(&socket, sockopt::RcvBufForce, &receive_buffer)?;
-        setsockopt(&socket, sockopt::SndBufForce, &(4 * receive_buffer))?;
+        setsockopt(&socket, sockopt::SndBufForce, &receive_buffer)?;
         setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
         match family {

@@ -1,105 +1,149 @@
-//! Buffers of a lane: segments read from the TUN, packets to be written to it.
+//! Buffers of a lane: packets read from the TUN, packets to be written to it.
+//!
+//! What belongs together in superpackets is decided by `hawser_datapath::offload`; here are the bytes.
 
-use tun_rs::{ExpandBuffer, GROTable, IDEAL_BATCH_SIZE, SyncDevice, VIRTIO_NET_HDR_LEN};
+use std::io::{self, IoSlice};
+use std::ops::Range;
 
-use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD};
+use hawser_datapath::offload::{Joiner, Splitter, VnetHeader, header, join};
+use nix::errno::Errno;
+use nix::sys::uio::writev;
+use tun_rs::SyncDevice;
 
-/// A superpacket coalesced from many packets must fit its first packet's buffer.
-const COALESCED_MAX: usize = VIRTIO_NET_HDR_LEN + 65_535;
+use super::tun_fd;
+use crate::session::MESSAGE_MAX;
 
-/// What one read of the TUN gives: a packet, or a superpacket cut into packets.
-pub(crate) struct TunSegments {
-    whole: Vec<u8>,
-    buffers: Vec<Vec<u8>>,
-    sizes: Vec<usize>,
+/// The longest IP packet.
+const PACKET_MAX: usize = 65_535;
+/// Packets that wait for one round of writes.
+const WAITING_MAX: usize = 128;
+/// Room for the packets of one receive, and for as much again where they are small.
+const ARENA: usize = 2 * PACKET_MAX;
+
+/// What one read of the TUN gives: a packet, or a superpacket that is cut into packets one after the other.
+pub(crate) struct TunPackets {
+    buffer: Vec<u8>,
+    splitter: Splitter,
+    current: Range<usize>,
     count: usize,
 }
 
-impl TunSegments {
-    /// For packets of up to `mtu` bytes.
-    pub(crate) fn new(mtu: u16) -> Self {
-        Self {
-            whole: vec![0; COALESCED_MAX],
-            buffers: vec![vec![0; usize::from(mtu)]; IDEAL_BATCH_SIZE],
-            sizes: vec![0; IDEAL_BATCH_SIZE],
-            count: 0,
-        }
+impl TunPackets {
+    pub(crate) fn new() -> Self {
+        Self { buffer: vec![0; header::LEN + PACKET_MAX], splitter: Splitter::empty(), current: 0..0, count: 0 }
     }
 
-    /// Makes room for packets of up to `mtu` bytes.
-    pub(crate) fn grow(&mut self, mtu: u16) {
-        if self.buffers[0].len() < usize::from(mtu) {
-            self.buffers.iter_mut().for_each(|b| b.resize(usize::from(mtu), 0));
-        }
+    /// Reads once; false when there is nothing. The first packet is at hand then.
+    pub(crate) fn read(&mut self, tun: &SyncDevice) -> io::Result<bool> {
+        (self.splitter, self.current, self.count) = (Splitter::empty(), 0..0, 0);
+        let len = match tun.recv(&mut self.buffer) {
+            Ok(len) => len,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => return Ok(false),
+            Err(e) => return Err(e),
+        };
+        let malformed = |e| io::Error::new(io::ErrorKind::InvalidData, e);
+        let (head, bytes) = self.buffer[..len].split_first_chunk_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let header = VnetHeader::decode(head).map_err(malformed)?;
+        self.splitter = Splitter::start(&header, bytes).map_err(malformed)?;
+        self.count = self.splitter.remaining();
+        Ok(self.advance())
     }
 
-    /// Reads once; false when there is nothing.
-    pub(crate) fn read(&mut self, tun: &SyncDevice) -> std::io::Result<bool> {
-        self.count = 0;
-        match tun.recv_multiple(&mut self.whole, &mut self.buffers, &mut self.sizes, 0) {
-            Ok(n) => {
-                self.count = n;
-                Ok(n > 0)
-            }
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
+    /// How many packets the last read gave.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
-    pub(crate) fn packet(&mut self, index: usize) -> &mut [u8] {
-        &mut self.buffers[index][..self.sizes[index]]
+    /// Goes on to the next packet; false after the last. The one before is gone.
+    #[inline]
+    pub(crate) fn advance(&mut self) -> bool {
+        match self.splitter.next(&mut self.buffer[header::LEN..]) {
+            Some(range) => {
+                self.current = range;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The packet at hand.
+    #[inline]
+    pub(crate) fn packet(&mut self) -> &mut [u8] {
+        &mut self.buffer[header::LEN..][self.current.clone()]
     }
 }
 
 /// Packets on their way into the TUN, written with as few writes as their flows allow.
 pub(crate) struct TunWrites {
-    pool: Vec<Vec<u8>>,
+    arena: Vec<u8>,
     used: usize,
-    gro: GROTable,
+    joiner: Joiner,
 }
 
 impl TunWrites {
-    pub(crate) fn new() -> Self {
-        let pool = (0..IDEAL_BATCH_SIZE).map(|_| Vec::with_capacity(COALESCED_MAX)).collect();
-        Self { pool, used: 0, gro: GROTable::new() }
+    /// `udp` where the device takes superpackets of UDP.
+    pub(crate) fn new(udp: bool) -> Self {
+        Self { arena: vec![0; ARENA], used: 0, joiner: Joiner::new(WAITING_MAX, udp) }
     }
 
-    pub(crate) fn is_full(&self) -> bool {
-        self.used == self.pool.len()
+    /// Whether a datagram of `len` bytes may not fit any more.
+    #[inline]
+    pub(crate) fn is_full(&self, len: usize) -> bool {
+        self.joiner.len() == WAITING_MAX || self.used + len.max(MESSAGE_MAX) > self.arena.len()
     }
 
     /// Room for the packet inside a datagram of `len` bytes. It counts only once [`Self::commit`]ted; not to be called
     /// while full.
     #[inline]
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
-        let buffer = &mut self.pool[self.used];
-        buffer.buf_resize(VIRTIO_NET_HDR_LEN + len.max(MESSAGE_MAX) + SEAL_OVERHEAD, 0);
-        &mut buffer[VIRTIO_NET_HDR_LEN..]
+        &mut self.arena[self.used..][..len.max(MESSAGE_MAX)]
     }
 
     /// Keeps the first `len` bytes of the last [`Self::room`].
     #[inline]
     pub(crate) fn commit(&mut self, len: usize) {
-        self.pool[self.used].truncate(VIRTIO_NET_HDR_LEN + len);
-        self.used += 1;
+        let range = self.used..self.used + len;
+        self.joiner.push(&self.arena, range.clone());
+        self.used = range.end;
     }
 
     /// Writes all; the number of packets lost to an error.
     pub(crate) fn flush(&mut self, tun: &SyncDevice) -> u64 {
-        let used = std::mem::take(&mut self.used);
-        if used == 0 {
+        if std::mem::take(&mut self.used) == 0 {
             return 0;
         }
-        match tun.send_multiple(&mut self.gro, &mut self.pool[..used], VIRTIO_NET_HDR_LEN) {
-            Ok(_) => 0,
-            Err(error) => {
-                tracing::debug!(%error, packets = used, "the TUN refused packets");
-                used as u64
+        let mut lost = 0;
+        self.joiner.drain(&mut self.arena, |arena, header, first, payloads| {
+            if let Err(error) = write(tun, arena, header, first, payloads) {
+                let packets = payloads.len() + 1;
+                tracing::debug!(%error, packets, "the TUN refused packets");
+                lost += packets as u64;
             }
+        });
+        lost
+    }
+}
+
+/// One write: the header, the first packet, and what follows, from where they are.
+fn write(
+    tun: &SyncDevice,
+    arena: &[u8],
+    header: &VnetHeader,
+    first: Range<usize>,
+    payloads: &[Range<usize>],
+) -> Result<(), Errno> {
+    let header = header.encode();
+    let mut parts = [IoSlice::new(&[]); join::PACKETS_MAX + 1];
+    parts[0] = IoSlice::new(&header);
+    parts[1] = IoSlice::new(&arena[first]);
+    for (part, payload) in parts[2..].iter_mut().zip(payloads) {
+        *part = IoSlice::new(&arena[payload.clone()]);
+    }
+    loop {
+        match writev(tun_fd(tun), &parts[..2 + payloads.len()]) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! UDP to TUN: whose datagram, open, check, write. Also what ICMP says about what we sent.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use hawser_datapath::probe::{self, Probe};
 use hawser_datapath::{DropReason, Packet, mss};
@@ -10,11 +10,13 @@ use super::{BURST, Lane};
 use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver};
 use crate::udp::{IcmpKind, Received};
 
-/// Inner packets of one batch of datagrams.
+/// Inner packets of one batch of datagrams, all of one peer.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tally {
     packets: u64,
     bytes: u64,
+    /// Source and destination of the last packet that might pass: the next one's are nearly always the same.
+    allowed: Option<(IpAddr, IpAddr)>,
 }
 
 impl Lane {
@@ -77,6 +79,9 @@ impl Lane {
         tally: &mut Tally,
         now: Time,
     ) {
+        if self.writes.is_full(datagram.len()) {
+            self.flush_writes();
+        }
         let state = &mut self.peers.pairs[pair];
         let was_ready = state.session.ready();
         let room = self.writes.room(datagram.len());
@@ -120,16 +125,20 @@ impl Lane {
                 None => self.counters.dropped(DropReason::BadProbe),
             };
         }
-        let checked = Packet::parse(room)
-            .map_err(|_| DropReason::IngressMalformed)
-            .and_then(|packet| self.policy.ingress(&packet, spec.cluster as u16));
-        if let Err(reason) = checked {
-            return self.counters.dropped(reason);
+        let Ok(packet) = Packet::parse(room) else {
+            return self.counters.dropped(DropReason::IngressMalformed);
+        };
+        let ends = (packet.src(), packet.dst());
+        if tally.allowed != Some(ends) {
+            if let Err(reason) = self.policy.ingress(&packet, spec.cluster as u16) {
+                return self.counters.dropped(reason);
+            }
+            tally.allowed = Some(ends);
         }
         mss::clamp(room, spec.mtu().min(self.shared.lan_mtu()));
         tally.packets += 1;
         tally.bytes += len as u64;
-        self.write_packet(len);
+        self.writes.commit(len);
     }
 
     /// A handshake message, a cookie, or garbage.
@@ -194,14 +203,6 @@ impl Lane {
                 });
                 self.timers.request();
             }
-        }
-    }
-
-    /// Writes the packet of `len` bytes that the last [`super::TunWrites::room`] holds.
-    pub(super) fn write_packet(&mut self, len: usize) {
-        self.writes.commit(len);
-        if self.writes.is_full() {
-            self.flush_writes();
         }
     }
 

@@ -28,10 +28,9 @@ use nix::sys::time::TimeSpec;
 use tun_rs::SyncDevice;
 
 use self::batch::Batch;
-use self::buffers::{TunSegments, TunWrites};
+use self::buffers::{TunPackets, TunWrites};
 use self::peers::Peers;
 use self::timers::Timers;
-use crate::control::MTU_MIN;
 use crate::raw::RawSender;
 use crate::session::{Identity, Session as _};
 use crate::shared::{Handover, Shared};
@@ -40,8 +39,6 @@ use crate::udp::{LaneSocket, RECEIVE_MAX};
 
 /// Reads from one source before the others have their turn.
 const BURST: usize = 8;
-/// Largest inner packet before the first peers are known.
-const MTU_AT_START: u16 = 1500;
 
 /// What a lane owns from its start.
 pub(crate) struct Parts {
@@ -74,7 +71,7 @@ pub(crate) struct Lane {
     counters: Arc<Counters>,
     limiter: Limiter,
     batch: Batch,
-    segments: TunSegments,
+    segments: TunPackets,
     writes: TunWrites,
     datagrams: Vec<u8>,
     reply: Vec<u8>,
@@ -106,8 +103,8 @@ impl Lane {
             counters: Arc::clone(&shared.counters[parts.index]),
             limiter: Limiter::new(),
             batch: Batch::new(),
-            segments: TunSegments::new(MTU_AT_START),
-            writes: TunWrites::new(),
+            segments: TunPackets::new(),
+            writes: TunWrites::new(parts.tun.udp_gso()),
             datagrams: vec![0; RECEIVE_MAX],
             reply: Vec::new(),
             identity: parts.identity,
@@ -170,8 +167,6 @@ impl Lane {
     /// Goes by another snapshot from now on.
     fn take(&mut self, snapshot: Arc<Snapshot>) {
         let now = self.shared.now();
-        let mtu = snapshot.paths.iter().map(|p| p.max_mtu).max().unwrap_or(MTU_AT_START).max(MTU_MIN);
-        self.segments.grow(mtu);
         let skipped = self.paths.apply(&snapshot.peers.prefixes, &snapshot.clusters, now);
         for skipped in skipped.iter().filter(|_| self.index == 0) {
             let (cluster, prefix, overlaps) = (&skipped.cluster, skipped.prefix, skipped.overlaps);

@@ -41,7 +41,7 @@ impl Lane {
     /// Sends what was read: one packet, or the segments of one superpacket, which are all of one flow.
     fn route(&mut self, now: Time) {
         let count = self.segments.len() as u64;
-        let Ok(packet) = Packet::parse(self.segments.packet(0)) else {
+        let Ok(packet) = Packet::parse(self.segments.packet()) else {
             return self.counters.dropped_many(DropReason::EgressMalformed, count);
         };
         if let Err(reason) = self.policy.egress(&packet) {
@@ -63,36 +63,47 @@ impl Lane {
         let announced = mtu.min(self.shared.lan_mtu());
         let sender = self.peers.ready_sender(path);
         let (mut packets, mut bytes, mut largest) = (0, 0, 0);
-        for index in 0..self.segments.len() {
-            let packet = self.segments.packet(index);
+        loop {
+            let packet = self.segments.packet();
             let len = packet.len();
-            if len > usize::from(mtu) && !must_pass(packet) {
-                self.counters.dropped(DropReason::TooBig);
-                self.refuse(index, Trouble::TooBig(mtu), now);
-                continue;
-            }
-            mss::clamp(packet, announced);
-            let Some((pair, to)) = sender else {
-                self.hand_over(link.spec, None, index);
-                continue;
-            };
             let whole = len <= usize::from(mtu);
-            if !whole || !self.batch.fits(to, len) {
-                self.flush_batch();
+            if !whole && !must_pass(packet) {
+                self.counters.dropped(DropReason::TooBig);
+                self.refuse(Trouble::TooBig(mtu), now);
+            } else {
+                mss::clamp(packet, announced);
+                match sender {
+                    Some((pair, to)) => {
+                        self.send(pair, to, whole, now);
+                        largest = largest.max(len);
+                        packets += 1;
+                        bytes += len as u64;
+                    }
+                    None => self.hand_over(link.spec, None),
+                }
             }
-            seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(index), now);
-            if !whole {
-                self.flush_fragmented();
+            if !self.segments.advance() {
+                break;
             }
-            largest = largest.max(len);
-            packets += 1;
-            bytes += len as u64;
         }
         if largest > usize::from(pmtu::BASE) {
             self.paths.handle_large(path);
         }
         if packets > 0 {
             self.paths.handle_sent(path, packets, bytes, now);
+        }
+    }
+
+    /// Sends the packet at hand, in fragments where it is not `whole` to the path.
+    #[inline]
+    fn send(&mut self, pair: usize, to: SocketAddr, whole: bool, now: Time) {
+        let packet = self.segments.packet();
+        if !whole || !self.batch.fits(to, packet.len()) {
+            self.flush_batch();
+        }
+        seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(), now);
+        if !whole {
+            self.flush_fragmented();
         }
     }
 
@@ -109,19 +120,24 @@ impl Lane {
         });
         let count = self.segments.len();
         match helper {
-            Some((spec, lane)) => (0..count).for_each(|index| self.hand_over(spec, Some(lane), index)),
+            Some((spec, lane)) => loop {
+                self.hand_over(spec, Some(lane));
+                if !self.segments.advance() {
+                    break;
+                }
+            },
             None => {
                 self.counters.dropped_many(DropReason::NoPath, count as u64);
                 if !self.paths.is_new(cluster, PATIENCE, now) {
-                    self.refuse(0, Trouble::Unreachable, now);
+                    self.refuse(Trouble::Unreachable, now);
                 }
             }
         }
     }
 
-    /// Tells the sender of a segment why it does not go on, if that may be told.
-    fn refuse(&mut self, index: usize, trouble: Trouble, now: Time) {
-        let Ok(packet) = Packet::parse(self.segments.packet(index)) else { return };
+    /// Tells the sender of the packet at hand why it does not go on, if that may be told.
+    fn refuse(&mut self, trouble: Trouble, now: Time) {
+        let Ok(packet) = Packet::parse(self.segments.packet()) else { return };
         let addresses = &self.peers.snapshot.peers.addresses;
         let Some(&from) = addresses.iter().find(|a| a.is_ipv4() == packet.src().is_ipv4()) else { return };
         if self.limiter.allow(packet.src(), now) && icmp::reply(&packet, trouble, from, &mut self.reply) {
@@ -129,9 +145,9 @@ impl Lane {
         }
     }
 
-    /// Gives a segment to a lane that has a session on this path: `lane`, or lane 0, which alone talks to plain peers, or
+    /// Gives the packet at hand to a lane that has a session on this path: `lane`, or lane 0, which alone talks to plain peers, or
     /// whichever has one.
-    fn hand_over(&mut self, spec: usize, lane: Option<usize>, index: usize) {
+    fn hand_over(&mut self, spec: usize, lane: Option<usize>) {
         let path = &self.peers.snapshot.paths[spec];
         let lanes = self.shared.doors.len();
         let first = (!path.probes && self.index != 0).then_some(0);
@@ -139,7 +155,7 @@ impl Lane {
             return self.counters.dropped(DropReason::NoSession);
         };
         let revision = self.peers.snapshot.revision;
-        let packet = self.segments.packet(index).to_vec();
+        let packet = self.segments.packet().to_vec();
         if !self.shared.doors[lane].hand_over(Handover { revision, spec, packet }) {
             self.counters.dropped(DropReason::QueueFull);
         }
