@@ -8,6 +8,7 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus};
 
@@ -19,6 +20,11 @@ const PUBLISH: Duration = Duration::from_millis(250);
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
 const SEEK_AFTER: Duration = Duration::from_secs(1);
+
+/// Probes sent in one turn: packets that wait go between.
+const AT_ONCE: u32 = 64;
+/// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
+const HANDSHAKES_AT_ONCE: u32 = 3;
 
 /// When what is due.
 pub(super) struct Timers {
@@ -61,6 +67,7 @@ impl Lane {
         if now < self.timers.next && !self.timers.requested && !news {
             return;
         }
+        let work = Work::begin();
         self.paths.handle_lag(now, now.since(self.timers.next));
         self.timers.requested = false;
         if news {
@@ -73,12 +80,19 @@ impl Lane {
         }
         self.handshakes(now);
         self.paths.handle_timeout(now);
-        while let Some((path, probe)) = self.paths.poll_probe(now) {
+        let mut left = AT_ONCE;
+        while left > 0
+            && let Some((path, probe)) = self.paths.poll_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_probe(pair, &probe, now);
             }
         }
-        while let Some((path, probe, size)) = self.paths.poll_size_probe(now) {
+        while left > 0
+            && let Some((path, probe, size)) = self.paths.poll_size_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_size_probe(pair, &probe, size, now);
             }
@@ -91,6 +105,9 @@ impl Lane {
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
         self.timers.next = probes.min(self.timers.tick).min(self.timers.publish);
+        // The rest has its turn after waiting packets.
+        self.timers.requested |= left == 0;
+        self.load.timers_ran(&work);
     }
 
     /// Sessions' own timers.
@@ -142,6 +159,7 @@ impl Lane {
 
     /// Starts handshakes: where there is no session, where the path has fallen silent, and in time before a session ends.
     fn handshakes(&mut self, now: Time) {
+        let mut left = HANDSHAKES_AT_ONCE;
         for pair in 0..self.peers.pairs.len() {
             let state = &self.peers.pairs[pair];
             if !state.attempts.due(now) {
@@ -152,11 +170,19 @@ impl Lane {
                 continue;
             }
             let targets = self.peers.targets(pair, everywhere);
-            let state = &mut self.peers.pairs[pair];
-            state.attempts.made(now);
             if targets.is_empty() {
+                self.peers.pairs[pair].attempts.made(now);
                 continue;
             }
+            if left == 0 {
+                // Its turn comes after waiting packets.
+                self.timers.request();
+                return;
+            }
+            left -= 1;
+            self.peers.wake(pair, &self.identity);
+            let state = &mut self.peers.pairs[pair];
+            state.attempts.made(now);
             // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
             let mut message = [0u8; MESSAGE_MAX];
             if let Some(len) = state.session.initiate(&mut message) {
@@ -303,7 +329,13 @@ impl Lane {
         }
         let revision = self.peers.snapshot.revision;
         let clusters = self.paths.cluster_rows(now);
-        self.shared.doors[self.index].publish(LaneStatus { revision, paths, clusters, at: now });
+        self.shared.doors[self.index].publish(LaneStatus {
+            revision,
+            paths,
+            clusters,
+            at: now,
+            load: self.load.told(),
+        });
         if std::mem::take(&mut self.timers.changed) {
             self.shared.changed.notify_one();
         }
