@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::bed::Bed;
 use crate::chain;
+use crate::changes;
 use crate::samples::{Figure, Measure, Samples};
 use crate::search::highest;
 use crate::stats::{median, percentile};
@@ -52,6 +53,9 @@ pub fn run(measures: &[Measure], plan: Plan, root: &Path, tell: &mut dyn FnMut(&
     }
     if measures.contains(&Measure::Chain) {
         attempt(Measure::Chain, &mut samples, tell, |samples, tell| chains(plan, root, samples, tell));
+    }
+    if measures.contains(&Measure::Changes) {
+        attempt(Measure::Changes, &mut samples, tell, |samples, tell| changes::measure(plan, root, samples, tell));
     }
     Ok(samples)
 }
@@ -125,7 +129,7 @@ fn take(measure: Measure, bed: &Bed, plan: Plan, samples: &Samples) -> Result<Ve
             let trips = bed.round_trips_beside(4, plan.time)?.0;
             Ok(vec![(Figure::LoadP99, percentile(&trips, 0.99))])
         }
-        Measure::Peers | Measure::Chain => anyhow::bail!("{measure:?} has beds of its own"),
+        Measure::Peers | Measure::Chain | Measure::Changes => anyhow::bail!("{measure:?} has beds of its own"),
     }
 }
 

@@ -14,8 +14,10 @@ use crate::status::{LanePath, LaneStatus};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(100);
-/// Between publications of figures; changes are published at once.
+/// Between publications of figures; changes are published at once,
 const PUBLISH: Duration = Duration::from_millis(250);
+/// but for so long, per path, after the last publication.
+const PUBLISH_PATH: Duration = Duration::from_micros(10);
 /// A session is renewed at this age at the latest; it ends at 180 s.
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
@@ -31,6 +33,8 @@ pub(super) struct Timers {
     next: Time,
     tick: Time,
     publish: Time,
+    /// Changes are published no sooner than this.
+    published: Time,
     epoch: u64,
     /// Look at once: `next` is no deadline that was missed then.
     requested: bool,
@@ -39,7 +43,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now, tick: now, publish: now, epoch: 0, requested: true, changed: true }
+        Self { next: now, tick: now, publish: now, published: now, epoch: 0, requested: true, changed: true }
     }
 
     /// How long the lane may wait for packets.
@@ -100,8 +104,11 @@ impl Lane {
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event);
         }
-        if self.timers.changed || now >= self.timers.publish {
+        let (changed, published) = (self.timers.changed, self.timers.published);
+        if now >= self.timers.publish || (changed && now >= published) {
             self.publish(now);
+        } else if changed {
+            self.timers.publish = published;
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
         self.timers.next = probes.min(self.timers.tick).min(self.timers.publish);
@@ -327,6 +334,8 @@ impl Lane {
                 row,
             });
         }
+        // A thousand paths that come up one after another are not a thousand rows each time.
+        self.timers.published = now + PUBLISH_PATH * paths.len() as u32;
         let revision = self.peers.snapshot.revision;
         let clusters = self.paths.cluster_rows(now);
         self.shared.doors[self.index].publish(LaneStatus {
