@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use hawser_api::report::{ClusterReport, GatewayReport, LaneReport, PathReport};
+use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport};
 use hawser_tunnel::{ClusterStatus, PathStatus, Tunnel};
 
 /// See the module; cheap to clone.
@@ -52,10 +52,17 @@ impl Shared {
         report.lanes = found
             .lanes
             .iter()
-            .map(|lane| LaneReport {
+            .zip(&found.loads)
+            .map(|(lane, load)| LaneReport {
                 key: format!("{:?}", lane.key),
                 key_age_s: age_ms(lane.created) / 1000,
                 port: lane.port,
+                load: LaneLoadReport {
+                    changes: load.changes,
+                    last_change_us: micros(load.last_change),
+                    longest_change_us: micros(load.longest_change),
+                    longest_control_us: micros(load.longest_control),
+                },
             })
             .collect();
         report.clusters = found.clusters.iter().map(cluster_report).collect();

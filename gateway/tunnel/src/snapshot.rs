@@ -1,9 +1,11 @@
 //! The peers as lanes use them: immutable, numbered, with every path laid out.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
-use hawser_datapath::pmtu;
+use hawser_datapath::{pmtu, probe};
 use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
 
 use crate::config::{PeerCluster, PeerGateway, Peers};
@@ -20,9 +22,13 @@ pub(crate) struct PathKey {
 /// A path as configured.
 pub(crate) struct PathSpec {
     pub(crate) key: PathKey,
+    /// Stands for `key`: the same in all snapshots, and no other path's.
+    pub(crate) number: u64,
     /// Index of its cluster in [`Peers::clusters`].
     pub(crate) cluster: usize,
     pub(crate) lanes: Vec<Lane>,
+    /// Where each lane's probes come from.
+    pub(crate) probe_addresses: Vec<Ipv6Addr>,
     /// Where to try; none inside a prefix of the cluster set.
     pub(crate) addresses: Vec<IpAddr>,
     /// Candidates that are inside one, or nowhere.
@@ -57,6 +63,9 @@ pub(crate) struct Snapshot {
     pub(crate) hosts: Vec<IpAddr>,
     /// Paths in the order of `peers`: lanes, control and reports all count them by this.
     pub(crate) paths: Vec<PathSpec>,
+    /// Those of each cluster.
+    of_clusters: Vec<Range<usize>>,
+    next_number: u64,
 }
 
 impl Snapshot {
@@ -70,8 +79,12 @@ impl Snapshot {
     ) -> Self {
         // Answers to what the host itself sends come to its address inside the cluster's prefixes.
         hosts.retain(|a| !peers.addresses.contains(a));
-        let mut paths = Vec::new();
+        let known: HashMap<&PathKey, &PathSpec> =
+            previous.iter().flat_map(|p| &p.paths).map(|path| (&path.key, path)).collect();
+        let mut next_number = previous.map_or(1, |p| p.next_number);
+        let (mut paths, mut of_clusters) = (Vec::new(), Vec::with_capacity(peers.clusters.len()));
         for (index, cluster) in peers.clusters.iter().enumerate() {
+            let first = paths.len();
             for peer in &cluster.gateways {
                 let key = PathKey {
                     cluster: cluster.id.clone(),
@@ -79,11 +92,14 @@ impl Snapshot {
                     gateway: peer.gateway.node.clone(),
                 };
                 let (addresses, refused) = outer_addresses(&peers, peer);
-                let board = previous
-                    .and_then(|p| p.paths.iter().find(|path| path.key == key))
-                    .map_or_else(Arc::default, |path| Arc::clone(&path.board));
+                let known = known.get(&key);
+                let number = known.map_or(next_number, |path| path.number);
+                next_number = next_number.max(number + 1);
+                let board = known.map_or_else(Arc::default, |path| Arc::clone(&path.board));
                 paths.push(PathSpec {
+                    number,
                     cluster: index,
+                    probe_addresses: probe_addresses(peer, known.copied()),
                     lanes: peer.gateway.lanes.clone(),
                     max_mtu: mtu(&addresses),
                     addresses,
@@ -93,13 +109,19 @@ impl Snapshot {
                     key,
                 });
             }
+            of_clusters.push(first..paths.len());
         }
+        drop(known);
         let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
-        Self { revision: previous.map_or(1, |p| p.revision + 1), peers: Arc::new(peers), clusters, hosts, paths }
+        let revision = previous.map_or(1, |p| p.revision + 1);
+        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, of_clusters, next_number }
     }
-}
 
-impl Snapshot {
+    /// The paths of a cluster.
+    pub(crate) fn paths_of(&self, cluster: usize) -> &[PathSpec] {
+        self.of_clusters.get(cluster).map_or(&[], |range| &self.paths[range.clone()])
+    }
+
     /// Names the candidates that are not tried, where `previous` did not have them.
     pub(crate) fn warn_refused(&self, previous: &Self) {
         for spec in self.paths.iter().filter(|spec| !spec.refused.is_empty()) {
@@ -114,6 +136,16 @@ impl Snapshot {
             );
         }
     }
+}
+
+/// Where the probes of a gateway's lanes come from: worked out once per key.
+fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<Ipv6Addr> {
+    let lanes = peer.gateway.lanes.iter().enumerate();
+    let of = |(index, lane): (usize, &Lane)| {
+        let same = known.filter(|path| path.lanes.get(index).is_some_and(|l| l.public_key == lane.public_key));
+        same.map_or_else(|| probe::address(&lane.public_key), |path| path.probe_addresses[index])
+    };
+    lanes.map(of).collect()
 }
 
 /// Whether an outer address would lead into a tunnel, or nowhere.
@@ -181,5 +213,8 @@ mod tests {
         renewed.clusters[0].generation = 2;
         let third = Snapshot::new(renewed, Some(&second), |_| 1420, Vec::new());
         assert!(!Arc::ptr_eq(&first.paths[0].board, &third.paths[0].board));
+        let numbers = [&first, &second, &third].map(|s| s.paths[0].number);
+        assert_eq!((numbers[0], numbers[0] + 1), (numbers[1], numbers[2]), "a number is a path's for good");
+        assert_eq!((third.paths_of(0).len(), third.paths_of(1).len()), (1, 0));
     }
 }

@@ -1,13 +1,15 @@
 //! One path of a lane: its identity, its life, its counts.
 
 use hawser_liveness::{Config, Mode, Path, Reason, State, Stats, Time};
-use hawser_model::{ClusterId, Gateway, Lane, NodeName, PublicKey};
+use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
+use crate::paths::layout::weight;
+use crate::paths::places::session_hash;
 use crate::paths::report::PathRow;
 use crate::pmtu::{Evidence, Search};
 use crate::prefixes::ClusterIndex;
-use crate::selector::{PathSpec, PathState};
+use crate::selector::PathState;
 
 /// Who a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +32,14 @@ pub struct PathInfo {
     pub hand_over: bool,
 }
 
+impl PathInfo {
+    /// Whether two descriptions are of one path with one session.
+    pub(crate) fn same_session(&self, other: &Self) -> bool {
+        let session = |i: &Self| (i.generation, i.remote_lane, i.remote_key, i.probes);
+        session(self) == session(other) && self.cluster == other.cluster && self.gateway == other.gateway
+    }
+}
+
 /// Inner packets of a path.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -40,9 +50,14 @@ pub(crate) struct Counts {
     pub(crate) peer_rx_packets: Option<u64>,
 }
 
+/// Slots change hands by pointer when the configuration changes.
+pub(crate) type BoxedSlot = Box<Slot>;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) info: PathInfo,
+    /// Finds the slot when the configuration changes.
+    pub(crate) hash: u64,
     pub(crate) weight: u16,
     pub(crate) preferred: Vec<IpNet>,
     pub(crate) life: Path,
@@ -67,13 +82,22 @@ impl Slot {
             size: Search::new(liveness.first_seq),
             sizing: false,
             counts: Counts::default(),
+            hash: session_hash(&info),
             info,
         }
     }
 
     /// With what may change without a new session.
     pub(crate) fn with(self, gateway: &Gateway) -> Self {
-        Self { weight: weight(&gateway.lanes), preferred: gateway.preferred.clone(), ..self }
+        Self { weight: weight(gateway), preferred: gateway.preferred.clone(), ..self }
+    }
+
+    /// Goes by the configuration of `new`, a path with the same session; its life goes on.
+    pub(crate) fn follow(&mut self, new: &mut Self) {
+        self.info.cluster_index = new.info.cluster_index;
+        self.weight = new.weight;
+        std::mem::swap(&mut self.preferred, &mut new.preferred);
+        (self.armed, self.sizing) = (None, false);
     }
 
     pub(crate) fn state(&self) -> State {
@@ -109,11 +133,6 @@ impl Slot {
         }
     }
 
-    pub(crate) fn spec(&self) -> PathSpec<'_> {
-        let (cluster, gateway) = (self.info.cluster_index, &self.info.gateway);
-        PathSpec { cluster, gateway, weight: self.weight, preferred: &self.preferred }
-    }
-
     pub(crate) fn path_state(&self, now: Time) -> PathState {
         let state = self.state();
         // Figures only choose among held paths, and loss takes counting.
@@ -144,9 +163,4 @@ impl Slot {
             mtu_phase: self.size.phase(),
         }
     }
-}
-
-/// A gateway's share is what it can carry: its lanes.
-fn weight(lanes: &[Lane]) -> u16 {
-    u16::try_from(lanes.len()).unwrap_or(u16::MAX).max(1)
 }

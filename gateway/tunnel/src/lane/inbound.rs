@@ -156,6 +156,9 @@ impl Lane {
         let Some(pair) = pair else {
             return self.counters.dropped(DropReason::NotOurs);
         };
+        if datagram.first() == Some(&1) {
+            self.peers.wake(pair, &self.identity);
+        }
         let was_ready = self.peers.pairs[pair].session.ready();
         match self.peers.pairs[pair].session.open(datagram, &mut out) {
             // The answer goes where the initiation came from; where data goes is for data to say.

@@ -1,23 +1,27 @@
-//! A lane's sessions, rebuilt from each snapshot without losing what stays.
+//! A lane's sessions: which there are follows from each snapshot, those that stay go on.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use hawser_datapath::paths::lane_pairs;
-use hawser_datapath::{PathIndex, PathSet, probe};
+use hawser_datapath::{PathIndex, PathSet};
 use hawser_liveness::Time;
 use hawser_model::PublicKey;
 
 use super::attempts::Attempts;
+use super::lazy::Lazy;
 use super::sent::Sent;
 use crate::session::{Identity, Session as _, WireGuard};
-use crate::snapshot::{PathKey, PathSpec, Snapshot, is_inner};
+use crate::snapshot::{PathSpec, Snapshot, is_inner};
 
 /// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
 const PLAIN_KEEPALIVE: u16 = 25;
 /// Session numbers have 24 bits.
 const SLOT_MASK: u32 = 0x00ff_ffff;
+
+/// Pairs change hands by pointer when the configuration changes.
+pub(crate) type BoxedPair = Box<Pair>;
 
 /// One session with one remote lane.
 pub(crate) struct Pair {
@@ -32,7 +36,7 @@ pub(crate) struct Pair {
     /// Whether this lane sends the path's packets by it; it only receives by others.
     pub(crate) sends: bool,
     pub(crate) slot: u32,
-    pub(crate) session: WireGuard,
+    pub(crate) session: Lazy<WireGuard>,
     /// Where the peer was last heard from, by authenticated data.
     pub(crate) endpoint: Option<SocketAddr>,
     /// Its UDP port at every candidate address.
@@ -57,7 +61,7 @@ pub(crate) struct Peers {
     lane: usize,
     lanes: usize,
     pub(crate) snapshot: Arc<Snapshot>,
-    pub(crate) pairs: Vec<Pair>,
+    pub(crate) pairs: Vec<BoxedPair>,
     /// By path index; indexes that are not in use have none.
     links: Vec<Option<Link>>,
     by_slot: HashMap<u32, usize>,
@@ -81,28 +85,29 @@ impl Peers {
     }
 
     /// Takes over a snapshot that `paths` was just given: sessions with the same peer lane and key go on, all others end
-    /// here and now.
-    pub(crate) fn apply(&mut self, snapshot: Arc<Snapshot>, paths: &PathSet, identity: &Identity, now: Time) {
+    /// here and now. Returns those, which are best dropped elsewhere.
+    pub(crate) fn apply(&mut self, snapshot: Arc<Snapshot>, paths: &PathSet, now: Time) -> impl Send + use<> {
         let old_snapshot = Arc::clone(&self.snapshot);
-        let mut old: HashMap<(PathKey, usize, PublicKey), Pair> = self
+        let mut old: HashMap<(u64, usize, PublicKey), BoxedPair> = self
             .pairs
             .drain(..)
-            .map(|pair| ((old_snapshot.paths[pair.spec].key.clone(), pair.remote_lane, pair.key), pair))
+            .map(|pair| ((old_snapshot.paths[pair.spec].number, pair.remote_lane, pair.key), pair))
             .collect();
         self.by_slot.clear();
         self.by_key.clear();
         self.links.clear();
+        let mut specs = snapshot.paths.iter().enumerate();
         for (path, info) in paths.paths() {
-            let key =
-                PathKey { cluster: info.cluster.clone(), generation: info.generation, gateway: info.gateway.clone() };
-            let Some(spec_index) = snapshot.paths.iter().position(|spec| spec.key == key) else { continue };
-            let spec = &snapshot.paths[spec_index];
+            // Both are in the order of the peers; gateways that get no path are left out of one.
+            let of =
+                |spec: &PathSpec| spec.cluster == usize::from(info.cluster_index) && spec.key.gateway == info.gateway;
+            let Some((spec_index, spec)) = specs.find(|(_, spec)| of(spec)) else { break };
             let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
             for remote in self.remote_lanes(spec) {
                 let lane = &spec.lanes[remote];
                 let mut pair = old
-                    .remove(&(spec.key.clone(), remote, lane.public_key))
-                    .unwrap_or_else(|| self.new_pair(identity, spec, remote, now));
+                    .remove(&(spec.number, remote, lane.public_key))
+                    .unwrap_or_else(|| self.new_pair(spec, remote, now));
                 (pair.path, pair.spec, pair.port) = (path, spec_index, lane.port);
                 pair.sends = usize::from(info.remote_lane) == remote;
                 if pair.sends {
@@ -118,7 +123,7 @@ impl Peers {
             }
             self.links[at] = Some(link);
         }
-        self.snapshot = snapshot;
+        (old, old_snapshot, std::mem::replace(&mut self.snapshot, snapshot))
     }
 
     /// The lanes of a path's far end that this lane has sessions with.
@@ -131,25 +136,32 @@ impl Peers {
         pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
     }
 
-    fn new_pair(&mut self, identity: &Identity, spec: &PathSpec, remote: usize, now: Time) -> Pair {
+    fn new_pair(&mut self, spec: &PathSpec, remote: usize, now: Time) -> BoxedPair {
         let slot = self.next_slot & SLOT_MASK;
         self.next_slot = self.next_slot.wrapping_add(1);
-        let keepalive = (!spec.probes).then_some(PLAIN_KEEPALIVE);
         let key = spec.lanes[remote].public_key;
-        Pair {
+        Box::new(Pair {
             path: 0,
             spec: 0,
             remote_lane: remote,
             key,
-            probe_address: probe::address(&key),
+            probe_address: spec.probe_addresses[remote],
             sends: false,
             slot,
-            session: WireGuard::new(identity, key, slot, keepalive),
+            session: Lazy::Asleep,
             endpoint: None,
             port: 0,
             attempts: Attempts::new(now, key.0[0]),
             sent: Sent::default(),
-        }
+        })
+    }
+
+    /// Makes the session of a pair, if it has none yet: a key agreement.
+    pub(crate) fn wake(&mut self, pair: usize, identity: &Identity) {
+        let pair = &mut self.pairs[pair];
+        let (key, slot, probes) = (pair.key, pair.slot, self.snapshot.paths[pair.spec].probes);
+        let keepalive = (!probes).then_some(PLAIN_KEEPALIVE);
+        pair.session.wake(|| WireGuard::new(identity, key, slot, keepalive));
     }
 
     /// The pair whose session takes receiver index `receiver`.

@@ -8,23 +8,33 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(100);
-/// Between publications of figures; changes are published at once.
+/// Between publications of figures; changes are published at once,
 const PUBLISH: Duration = Duration::from_millis(250);
+/// but for so long, per path, after the last publication.
+const PUBLISH_PATH: Duration = Duration::from_micros(10);
 /// A session is renewed at this age at the latest; it ends at 180 s.
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
 const SEEK_AFTER: Duration = Duration::from_secs(1);
+
+/// Probes sent in one turn: packets that wait go between.
+const AT_ONCE: u32 = 64;
+/// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
+const HANDSHAKES_AT_ONCE: u32 = 3;
 
 /// When what is due.
 pub(super) struct Timers {
     next: Time,
     tick: Time,
     publish: Time,
+    /// Changes are published no sooner than this.
+    published: Time,
     epoch: u64,
     /// Look at once: `next` is no deadline that was missed then.
     requested: bool,
@@ -33,7 +43,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now, tick: now, publish: now, epoch: 0, requested: true, changed: true }
+        Self { next: now, tick: now, publish: now, published: now, epoch: 0, requested: true, changed: true }
     }
 
     /// How long the lane may wait for packets.
@@ -61,6 +71,7 @@ impl Lane {
         if now < self.timers.next && !self.timers.requested && !news {
             return;
         }
+        let work = Work::begin();
         self.paths.handle_lag(now, now.since(self.timers.next));
         self.timers.requested = false;
         if news {
@@ -73,12 +84,19 @@ impl Lane {
         }
         self.handshakes(now);
         self.paths.handle_timeout(now);
-        while let Some((path, probe)) = self.paths.poll_probe(now) {
+        let mut left = AT_ONCE;
+        while left > 0
+            && let Some((path, probe)) = self.paths.poll_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_probe(pair, &probe, now);
             }
         }
-        while let Some((path, probe, size)) = self.paths.poll_size_probe(now) {
+        while left > 0
+            && let Some((path, probe, size)) = self.paths.poll_size_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_size_probe(pair, &probe, size, now);
             }
@@ -86,11 +104,17 @@ impl Lane {
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event);
         }
-        if self.timers.changed || now >= self.timers.publish {
+        let (changed, published) = (self.timers.changed, self.timers.published);
+        if now >= self.timers.publish || (changed && now >= published) {
             self.publish(now);
+        } else if changed {
+            self.timers.publish = published;
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
         self.timers.next = probes.min(self.timers.tick).min(self.timers.publish);
+        // The rest has its turn after waiting packets.
+        self.timers.requested |= left == 0;
+        self.load.timers_ran(&work);
     }
 
     /// Sessions' own timers.
@@ -142,6 +166,7 @@ impl Lane {
 
     /// Starts handshakes: where there is no session, where the path has fallen silent, and in time before a session ends.
     fn handshakes(&mut self, now: Time) {
+        let mut left = HANDSHAKES_AT_ONCE;
         for pair in 0..self.peers.pairs.len() {
             let state = &self.peers.pairs[pair];
             if !state.attempts.due(now) {
@@ -152,11 +177,19 @@ impl Lane {
                 continue;
             }
             let targets = self.peers.targets(pair, everywhere);
-            let state = &mut self.peers.pairs[pair];
-            state.attempts.made(now);
             if targets.is_empty() {
+                self.peers.pairs[pair].attempts.made(now);
                 continue;
             }
+            if left == 0 {
+                // Its turn comes after waiting packets.
+                self.timers.request();
+                return;
+            }
+            left -= 1;
+            self.peers.wake(pair, &self.identity);
+            let state = &mut self.peers.pairs[pair];
+            state.attempts.made(now);
             // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
             let mut message = [0u8; MESSAGE_MAX];
             if let Some(len) = state.session.initiate(&mut message) {
@@ -301,9 +334,17 @@ impl Lane {
                 row,
             });
         }
+        // A thousand paths that come up one after another are not a thousand rows each time.
+        self.timers.published = now + PUBLISH_PATH * paths.len() as u32;
         let revision = self.peers.snapshot.revision;
         let clusters = self.paths.cluster_rows(now);
-        self.shared.doors[self.index].publish(LaneStatus { revision, paths, clusters, at: now });
+        self.shared.doors[self.index].publish(LaneStatus {
+            revision,
+            paths,
+            clusters,
+            at: now,
+            load: self.load.told(),
+        });
         if std::mem::take(&mut self.timers.changed) {
             self.shared.changed.notify_one();
         }
