@@ -62,7 +62,7 @@ pub enum Bound {
     Silence(u32),
     /// No packet is lost.
     NothingLost,
-    /// No packet is lost while at least so many sessions are replaced.
+    /// No packet is lost while at least so many sessions are replaced, in each run.
     NothingLostOver(u32),
     /// No path changes. Where the underlay loses a share of all packets (percent), users lose at most 1 % more, either way.
     Steady(Option<u32>),

@@ -4,8 +4,8 @@
 //! - [`fault`]: what a fault is; [`faults`]: all of them, as data.
 //! - [`stage`]: two sites, the flows over all their paths, the way back to a state without history.
 //! - [`watch`]: what gateways say meanwhile: shares of paths, changes, sessions.
-//! - [`run`]: one fault once; [`outcome`]: all runs of a fault against its bound.
-//! - [`plot`]: the histogram.
+//! - [`runner`]: all rows, and how long they take; [`run`]: one fault once; [`outcome`]: all runs of a fault against its bound.
+//! - [`plot`]: the histogram; [`peers`]: what others need.
 //!
 //! Hosts, wires and traffic are in `hawser-testbed`, sites on real processes in `hawser-e2e`. The same for operators, on their
 //! own sites: `hawser drill`.
@@ -13,7 +13,9 @@
 pub mod fault;
 pub mod faults;
 pub mod outcome;
+pub mod peers;
 pub mod plot;
 pub mod run;
+pub mod runner;
 pub mod stage;
 pub mod watch;

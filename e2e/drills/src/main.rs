@@ -1,29 +1,30 @@
-//! `hawser-drills`: causes every fault and says what each costs; see the crate's head.
+//! `hawser-drills`: causes every fault and says what each costs; see the library's head.
 
-#![expect(clippy::print_stdout, reason = "the table is this program's output")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tables are this program's output, progress goes beside it"
+)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 use comfy_table::Table;
-use hawser_drills::fault::{Fault, Kind};
+use hawser_drills::fault::Fault;
 use hawser_drills::outcome::{HEAD, Outcome};
-use hawser_drills::run::once;
-use hawser_drills::stage::Stage;
-use hawser_drills::{faults, plot};
+use hawser_drills::runner::Plan;
+use hawser_drills::{faults, peers, plot};
 use hawser_e2e::report::Report;
 
-/// Runs of a row in which the time until packets are spread over all paths again is measured: each waits for a hold-down.
-const EVEN_RUNS: u32 = 2;
-/// A run beside its fault: settling, packets before and after, the reset.
-const OVERHEAD: Duration = Duration::from_millis(3_500);
-
-/// Causes faults and measures what they cost. Needs root; everything happens in network namespaces of its own.
+/// Causes faults on two sites with two gateways each, and measures what they cost users.
+///
+/// Needs root and two cores; everything happens in network namespaces of its own and is gone at the end. Only a whole run (every
+/// row, 20 runs, full length) writes target/report/drills.json and docs/drills.svg; any other writes drills-partial.json and
+/// drills-partial.svg beside it.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
@@ -31,17 +32,19 @@ struct Args {
     #[arg(long, value_name = "ROW", value_delimiter = ',')]
     only: Vec<String>,
     /// How often each row without a duration is run.
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = Plan::RUNS, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
-    /// Seconds that rows with a duration last, in place of their own: for trying them out.
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<u64>,
-    /// Print the rows and end.
+    /// Minutes that rows with a duration last at most, in place of their own 5 and 10: for trying them out, e.g. 0.2.
+    #[arg(long, value_name = "MINUTES", value_parser = minutes)]
+    minutes: Option<Duration>,
+    /// Print the rows and how long they take, and end.
     #[arg(long)]
     list: bool,
-    /// Where the plot goes; without: docs/drills.svg if every row was run as it is meant to be, else the report's folder.
-    #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
+}
+
+fn minutes(text: &str) -> Result<Duration, String> {
+    let number = text.parse::<f64>().ok().filter(|m| (0.05..=600.0).contains(m));
+    number.map(|m| Duration::from_secs_f64(60.0 * m)).ok_or_else(|| format!("{text:?} is not between 0.05 and 600 minutes"))
 }
 
 fn main() -> ExitCode {
@@ -49,32 +52,37 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            println!("FAILED: {error:#}");
+            eprintln!("drills: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(args: &Args) -> Result<bool> {
-    let chosen = choose(args)?;
+    let plan = Plan { rows: choose(args)?, runs: args.runs, longest: args.minutes };
     if args.list {
-        chosen.iter().for_each(|fault| println!("{:16} {:70} {}", fault.id, fault.title, estimate(fault, args)));
-        return Ok(true);
+        let line = |fault: &&Fault| println!("{:16} {:5} s  {}", fault.id, plan.estimate(fault).as_secs(), fault.title);
+        plan.rows.iter().for_each(line);
     }
     let start = Instant::now();
-    let mut outcomes = repeated(&chosen, args);
-    outcomes.extend(side_by_side(&chosen, args));
-    for fault in chosen.iter().filter(|f| matches!(f.kind, Kind::OnceAlone(_))) {
-        outcomes.push(alone(fault, args));
+    eprintln!("{} rows, about {:.0} minutes", plan.rows.len(), plan.total().as_secs_f64() / 60.0);
+    if args.list {
+        return Ok(true);
     }
-    outcomes.sort_by_key(|o| faults::all().position(|f| f.id == o.fault.id));
-    let mut report = Report::new("drills");
+    let outcomes = plan.run(&|outcome| {
+        eprintln!("[{:6.1} s] {}", start.elapsed().as_secs_f64(), outcome.cells()[..5].join(" | "));
+        doubts(outcome);
+    })?;
+    let mut report = Report::new(if plan.is_whole() { "drills" } else { "drills-partial" });
     outcomes.iter().for_each(|outcome| outcome.report(&mut report));
     let path = report.write()?;
-    println!("\n{}", table(&outcomes));
-    let plot = plot_path(args, &path);
+    println!("{}\n\nBeside them, what others need:\n\n{}\n", table(&outcomes), peers::table());
+    let plot = if plan.is_whole() { Path::new("docs/drills.svg").to_owned() } else { path.with_extension("svg") };
     fs::write(&plot, plot::histogram(&outcomes)).with_context(|| format!("Failed to write {}", plot.display()))?;
-    println!("\nAfter {:.0?}: {}, {}", start.elapsed(), path.display(), plot.display());
+    println!("{} and {} after {:.0} s", path.display(), plot.display(), start.elapsed().as_secs_f64());
+    if !plan.is_whole() {
+        println!("This was not a whole run: the worst of a few is not the worst of {}.", Plan::RUNS);
+    }
     Ok(outcomes.iter().all(Outcome::passes))
 }
 
@@ -85,81 +93,15 @@ fn choose(args: &Args) -> Result<Vec<&'static Fault>> {
     Ok(faults::all().filter(|f| args.only.is_empty() || args.only.iter().any(|id| id == f.id)).collect())
 }
 
-/// How long a row takes, about.
-fn estimate(fault: &Fault, args: &Args) -> String {
-    let length = match fault.kind {
-        Kind::Repeated(length) => {
-            let even = if fault.even { Duration::from_secs(8) * EVEN_RUNS.min(args.runs) } else { Duration::ZERO };
-            (length + fault.after.unwrap_or_default() + OVERHEAD) * args.runs + even
-        }
-        Kind::Once(length) | Kind::OnceAlone(length) => args.seconds.map_or(length, Duration::from_secs),
-    };
-    format!("about {} s", length.as_secs())
-}
-
-/// Rows that are repeated share a stage; after an error the next row gets a new one.
-fn repeated(chosen: &[&'static Fault], args: &Args) -> Vec<Outcome> {
-    let mut stage: Option<Stage> = None;
-    let mut outcomes = Vec::new();
-    for fault in chosen.iter().filter(|f| matches!(f.kind, Kind::Repeated(_))) {
-        let mut outcome = Outcome { fault, costs: Vec::new(), error: None };
-        let result = repeat(&mut stage, fault, args.runs, &mut outcome);
-        if let Err(error) = result {
-            outcome.error = Some(format!("{error:#}"));
-            // Its logs are kept.
-            stage = None;
-        }
-        say(&outcome);
-        outcomes.push(outcome);
-    }
-    if let Some(stage) = stage {
-        stage.rope.lab.pass();
-    }
-    outcomes
-}
-
-fn repeat(stage: &mut Option<Stage>, fault: &Fault, runs: u32, outcome: &mut Outcome) -> Result<()> {
-    let stage = match stage {
-        Some(stage) => stage,
-        None => stage.insert(Stage::new("drills").context("Failed to set the stage")?),
-    };
-    for run in 0..runs {
-        let even = fault.even && run < EVEN_RUNS;
-        let cost = once(stage, fault, run, fault.kind.length(), even).with_context(|| format!("run {}", run + 1))?;
-        outcome.costs.push(cost);
-    }
-    Ok(())
-}
-
-/// Rows with a duration, each on a stage of its own, at the same time.
-fn side_by_side(chosen: &[&'static Fault], args: &Args) -> Vec<Outcome> {
-    let long = chosen.iter().copied().filter(|f| matches!(f.kind, Kind::Once(_)));
-    thread::scope(|scope| {
-        let running: Vec<_> = long.map(|fault| scope.spawn(move || alone(fault, args))).collect();
-        running.into_iter().filter_map(|row| row.join().ok()).collect()
-    })
-}
-
-fn alone(fault: &'static Fault, args: &Args) -> Outcome {
-    let length = args.seconds.map_or(fault.kind.length(), Duration::from_secs);
-    let result = Stage::new(fault.id).and_then(|mut stage| {
-        let cost = once(&mut stage, fault, 0, length, false)?;
-        stage.rope.lab.pass();
-        Ok(cost)
-    });
-    let (costs, error) = match result {
-        Ok(cost) => (vec![cost], None),
-        Err(error) => (Vec::new(), Some(format!("{error:#}"))),
-    };
-    let outcome = Outcome { fault, costs, error };
-    say(&outcome);
-    outcome
-}
-
-fn say(outcome: &Outcome) {
-    println!("{}", outcome.cells()[..5].join(" | "));
-    for (run, cost) in outcome.costs.iter().enumerate().filter(|(_, cost)| cost.overflows > 0) {
-        println!("  run {}: {} packets had no room in the measurement's own sockets", run + 1, cost.overflows);
+/// What makes figures doubtful: the machine was too busy.
+fn doubts(outcome: &Outcome) {
+    for (run, cost) in outcome.costs.iter().enumerate().filter(|(_, c)| c.overflows + c.full_queues > 0) {
+        eprintln!(
+            "  run {}: the machine was busy: {} packets had no room in gateways' queues, {} none in the measurement's own",
+            run + 1,
+            cost.full_queues,
+            cost.overflows
+        );
     }
 }
 
@@ -168,11 +110,4 @@ fn table(outcomes: &[Outcome]) -> String {
     table.load_style(comfy_table::presets::NOTHING).set_header(HEAD);
     table.add_rows(outcomes.iter().map(Outcome::cells));
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
-}
-
-/// Only a whole run is worth a place in the documentation.
-fn plot_path(args: &Args, report: &Path) -> PathBuf {
-    let whole = args.only.is_empty() && args.runs >= 20 && args.seconds.is_none();
-    let default = if whole { PathBuf::from("docs/drills.svg") } else { report.with_file_name("drills.svg") };
-    args.plot.clone().unwrap_or(default)
 }

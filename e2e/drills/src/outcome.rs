@@ -47,7 +47,7 @@ impl Outcome {
         let worst = self.worst().is_some_and(|worst| worst <= bound.limit());
         let loss = self.loss_goal().is_none_or(|goal| self.lost_share() <= goal);
         let sessions = match bound {
-            Bound::NothingLostOver(sessions) => self.sum(|c| u64::from(c.rekeys)) >= u64::from(sessions),
+            Bound::NothingLostOver(sessions) => self.sessions() >= sessions,
             _ => true,
         };
         self.error.is_none() && worst && loss && sessions && self.broken() == 0 && self.even() != Even::Never
@@ -57,6 +57,11 @@ impl Outcome {
     #[must_use]
     pub fn lost_share(&self) -> f64 {
         self.costs.iter().flat_map(|c| c.lost_share).fold(0.0, f64::max)
+    }
+
+    /// Sessions that were replaced, in the run with the fewest.
+    fn sessions(&self) -> u32 {
+        self.costs.iter().map(|c| c.rekeys).min().unwrap_or(0)
     }
 
     fn loss_goal(&self) -> Option<f64> {
@@ -121,9 +126,8 @@ impl Outcome {
             report.add(once("lost-one-way", 100.0 * self.lost_share(), "%", Some(100.0 * goal)));
         }
         if let Bound::NothingLostOver(sessions) = bound {
-            let seen = self.sum(|c| u64::from(c.rekeys)) as f64;
-            let missing = (f64::from(sessions) - seen).max(0.0);
-            report.add(once("sessions-replaced", seen, "sessions", None));
+            report.add(once("sessions-replaced", f64::from(self.sessions()), "sessions", None));
+            let missing = f64::from(sessions.saturating_sub(self.sessions()));
             report.add(once("sessions-missing", missing, "sessions", Some(0.0)));
         }
         let longest = self.costs.iter().map(|c| millis(c.loss.longest_gap)).fold(0.0, f64::max);
@@ -151,6 +155,9 @@ impl Outcome {
         let mut worst = format!("{:.0} {unit}", self.worst().unwrap_or(f64::NAN));
         if let Some(goal) = self.loss_goal() {
             worst += &format!(", {:.1} % lost one way (goal {:.0} %)", 100.0 * self.lost_share(), 100.0 * goal);
+        }
+        if let Bound::NothingLostOver(sessions) = fault.bound {
+            worst += &format!(", {} sessions replaced (at least {sessions} wanted)", self.sessions());
         }
         let longest = costs.iter().map(|c| c.loss.longest_gap).max().unwrap_or_default();
         vec![

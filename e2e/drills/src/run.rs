@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use hawser_testbed::site::Node;
 use hawser_testbed::traffic::udp::{self, Loss};
 
 use crate::fault::Fault;
@@ -19,7 +20,7 @@ pub const EVEN_LIMIT: Duration = Duration::from_secs(20);
 /// Between looks at the spread.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// When every path carried packets again, in both directions, counted from the end of the fault.
+/// When every path carried packets again, in both directions, counted from where the fault began to be ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Even {
     /// Nobody looked.
@@ -38,7 +39,7 @@ pub struct Cost {
     pub loss: Loss,
     /// Share of packets lost on the way to the server and on the way back.
     pub lost_share: [f64; 2],
-    /// From the end of the fault to the end of the longest time without traffic.
+    /// From where the fault began to be ended to the end of the longest time without traffic.
     pub recovery: Duration,
     /// How often a path began or ceased to carry packets.
     pub changes: u32,
@@ -50,6 +51,8 @@ pub struct Cost {
     pub even: Even,
     /// Packets that sockets of the measurement itself had no room for: the machine was too busy to measure.
     pub overflows: u64,
+    /// Packets that gateways' queues had no room for: the machine was too busy to run them.
+    pub full_queues: u64,
 }
 
 /// Causes a fault for `length` and measures it. `even`: also until packets are spread over all paths again.
@@ -59,7 +62,7 @@ pub struct Cost {
 pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: bool) -> Result<Cost> {
     stage.settle().context("before the fault")?;
     (fault.prepare)(stage, run).context("while it was prepared")?;
-    let (answered, overflowed) = (stage.echo.answered(), stage.overflows()?);
+    let (answered, overflowed, full) = (stage.echo.answered(), stage.overflows()?, stage.full_queues());
     let (watch, stream) = (stage.watch(), stage.stream()?);
     thread::sleep(BEFORE);
     (fault.cause)(stage, run).context("while it was caused")?;
@@ -67,8 +70,8 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
     let mut healed = None;
     let mut spread = Even::NotAsked;
     if even || fault.after.is_some() {
-        (fault.heal)(stage, run).context("while it was healed")?;
         let at = *healed.insert(Instant::now());
+        (fault.heal)(stage, run).context("while it was healed")?;
         if even {
             spread = wait_even(stage, &watch, at);
         }
@@ -90,6 +93,7 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
         broken: stage.tcp.count() - stage.tcp.alive(PATIENCE),
         even: spread,
         overflows: stage.overflows()? - overflowed,
+        full_queues: stage.full_queues().saturating_sub(full),
     };
     if fault.reset {
         stage.reset().context("after the fault")?;
@@ -114,6 +118,19 @@ fn wait_even(stage: &Stage, watch: &Watch, healed: Instant) -> Even {
 }
 
 impl Stage {
+    /// Packets that gateways' queues had no room for, since each was started.
+    #[must_use]
+    pub fn full_queues(&self) -> u64 {
+        let sites = [&self.rope.west, &self.rope.east];
+        let gateways = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
+        let count = |node: &Node| {
+            let count = node.ns.output("cat", &["/sys/class/net/hawser-tun/statistics/tx_dropped"], None).ok()?;
+            count.trim().parse::<u64>().ok()
+        };
+        // A gateway that does not run has no queue.
+        gateways.filter_map(count).sum()
+    }
+
     /// Packets that the sockets of the stream and of its server had no room for so far.
     ///
     /// # Errors

@@ -15,14 +15,17 @@ use hawser_testbed::{Process, Site, Workload, wait_for};
 
 use crate::watch::{Cell, Shares, WINDOW, Watch};
 
-/// Flows of the stream, half of each family.
+/// Flows of a stream that has the machine to itself, half of each family: so many that every path has some even where flows
+/// and paths are matched anew.
 pub const FLOWS: u16 = 24;
+/// Flows of a stream that shares the machine with others: they are chosen until they cover every path, too.
+pub const FEW_FLOWS: u16 = 10;
 /// Connections per family.
 const CONNECTIONS: usize = 4;
 /// First source port of the first choice of flows.
 const FIRST_PORT: u16 = 20_000;
-/// Choices of flows that are tried: one leaves a path without a flow about once in a hundred.
-const CHOICES: u16 = 8;
+/// Choices of flows that are tried: one leaves a path without a flow about once in a hundred, of few flows every other time.
+const CHOICES: u16 = 24;
 /// Names of the programs that a site runs.
 pub const GATEWAY: &str = "hawser-gateway";
 /// See [`GATEWAY`].
@@ -55,7 +58,7 @@ impl Stage {
     ///
     /// # Errors
     /// With the step that failed.
-    pub fn new(name: &str) -> Result<Self> {
+    pub fn new(name: &str, flows: u16) -> Result<Self> {
         let mut rope = Rope::prepare_quiet(name)?;
         rope.join_all()?;
         rope.wait_up()?;
@@ -78,20 +81,20 @@ impl Stage {
             extras: Vec::new(),
             rope,
         };
-        stage.choose_flows(to(7))?;
+        stage.choose_flows(to(7), flows)?;
         Ok(stage)
     }
 
     /// Takes source ports until every path carries at least one flow in both directions.
-    fn choose_flows(&mut self, to: [SocketAddr; 2]) -> Result<()> {
+    fn choose_flows(&mut self, to: [SocketAddr; 2], flows: u16) -> Result<()> {
         let mut seen = Shares::new();
         for choice in 0..CHOICES {
-            let ports = (0..FLOWS).map(|i| FIRST_PORT + choice * FLOWS + i);
+            let ports = (0..flows).map(|i| FIRST_PORT + choice * flows + i);
             self.flows = ports.map(|port| (port, to[usize::from(port % 2)])).collect();
             let (watch, stream, start) = (self.watch(), self.stream()?, Instant::now());
             thread::sleep(WINDOW + WINDOW);
             let sent = stream.finish()?.sent as f64;
-            let per_flow = sent / f64::from(FLOWS) / start.elapsed().as_secs_f64();
+            let per_flow = sent / f64::from(flows) / start.elapsed().as_secs_f64();
             seen = watch.seen().shares().map(|(_, shares)| shares).unwrap_or_default();
             let paths = 2 * usize::from(self.rope.west.options.gateways) * usize::from(self.rope.east.options.gateways);
             if seen.len() == paths && seen.values().all(|rate| *rate >= per_flow / 2.0) {
@@ -99,7 +102,7 @@ impl Stage {
                 return Ok(());
             }
         }
-        bail!("No {FLOWS} flows of {CHOICES} choices cover every path both ways: {seen:?}")
+        bail!("No {flows} flows of {CHOICES} choices cover every path both ways: {seen:?}")
     }
 
     /// Starts the numbered packets.

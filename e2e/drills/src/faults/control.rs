@@ -51,13 +51,21 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         id: "rotate",
         title: "key rotation (`hawser rotate keys`)",
-        kind: Kind::Repeated(ms(3_000)),
+        bound: Bound::NothingLostOver(2),
+        kind: Kind::Repeated(ms(500)),
         prepare: has_rotation,
-        cause: |stage, run| stage.hawser(run, &["rotate", "keys"]).map(drop),
+        cause: rotate,
         heal: nothing,
         ..BROKER
     },
 ];
+
+/// All keys of one gateway, to the end: both its paths get new sessions.
+fn rotate(stage: &mut Stage, run: u32) -> Result<()> {
+    let node = stage.side(run).node(1).name.clone();
+    stage.hawser(run, &["rotate", "keys", "--node", &node, "--wait"])?;
+    Ok(())
+}
 
 fn has_rotation(stage: &mut Stage, _: u32) -> Result<()> {
     stage.rope.lab.hawser(&["rotate", "keys", "--help"]).context("there is no `hawser rotate keys`")?;

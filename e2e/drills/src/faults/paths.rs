@@ -54,11 +54,11 @@ pub(super) const FAULTS: &[Fault] = &[
             stage.rope.lab.wan().black_hole(WEST, EAST)?;
             wait_states(stage, "Down", 2)
         },
-        cause: |stage, _| {
+        cause: nothing,
+        heal: |stage, _| {
             stage.rope.lab.wan().heal()?;
             stage.rope.wait_up()
         },
-        heal: nothing,
         after: Some(ms(700)),
         reset: true,
         even: true,
@@ -90,7 +90,7 @@ pub(super) const FAULTS: &[Fault] = &[
         id: "rekey",
         title: "WireGuard sessions are replaced (every 2 minutes)",
         bound: Bound::NothingLostOver(20),
-        kind: Kind::Once(minutes(6)),
+        kind: Kind::Once(minutes(10)),
         prepare: nothing,
         cause: nothing,
         heal: nothing,
