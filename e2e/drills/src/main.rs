@@ -44,7 +44,9 @@ struct Args {
 
 fn minutes(text: &str) -> Result<Duration, String> {
     let number = text.parse::<f64>().ok().filter(|m| (0.05..=600.0).contains(m));
-    number.map(|m| Duration::from_secs_f64(60.0 * m)).ok_or_else(|| format!("{text:?} is not between 0.05 and 600 minutes"))
+    number
+        .map(|m| Duration::from_secs_f64(60.0 * m))
+        .ok_or_else(|| format!("{text:?} is not between 0.05 and 600 minutes"))
 }
 
 fn main() -> ExitCode {

@@ -152,18 +152,19 @@ impl Outcome {
             return vec![fault.id.into(), fault.title.into(), told, self.goal(), "ERROR".into()];
         }
         let unit = fault.bound.unit();
-        let mut worst = format!("{:.0} {unit}", self.worst().unwrap_or(f64::NAN));
+        let measure = if fault.bound.measure().starts_with(unit) { "" } else { fault.bound.measure() };
+        let mut worst = format!("{:.0} {unit} {measure}", self.worst().unwrap_or(f64::NAN)).trim_end().to_owned();
         if let Some(goal) = self.loss_goal() {
             worst += &format!(", {:.1} % lost one way (goal {:.0} %)", 100.0 * self.lost_share(), 100.0 * goal);
         }
         if let Bound::NothingLostOver(sessions) = fault.bound {
-            worst += &format!(", {} sessions replaced (at least {sessions} wanted)", self.sessions());
+            worst += &format!(", {} sessions replaced (goal {sessions})", self.sessions());
         }
         let longest = costs.iter().map(|c| c.loss.longest_gap).max().unwrap_or_default();
         vec![
             fault.id.into(),
             fault.title.into(),
-            format!("{worst} {}", if fault.bound.measure().starts_with(unit) { "" } else { fault.bound.measure() }),
+            worst,
             self.goal(),
             if self.passes() { "ok".into() } else { "MISSED".into() },
             costs.len().to_string(),

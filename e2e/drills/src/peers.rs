@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn every_claim_has_a_source() {
         for peer in PEERS {
-            assert!([peer.gateway_dies, peer.black_hole, peer.flows, peer.source].iter().all(|s| !s.is_empty()), "{peer:?}");
+            assert!(
+                [peer.gateway_dies, peer.black_hole, peer.flows, peer.source].iter().all(|s| !s.is_empty()),
+                "{peer:?}"
+            );
         }
         assert_eq!(table().lines().count(), PEERS.len() + 1);
     }

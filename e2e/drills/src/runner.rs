@@ -137,7 +137,8 @@ impl Plan {
             let start = |&fault| (fault, scope.spawn(move || self.alone(fault, FEW_FLOWS, say)));
             let running: Vec<_> = rows.iter().map(start).collect();
             let outcome = |(fault, row): (&'static Fault, thread::ScopedJoinHandle<'_, Outcome>)| {
-                let panicked = |_| Outcome { fault, costs: Vec::new(), error: Some("the drill itself panicked".into()) };
+                let panicked =
+                    |_| Outcome { fault, costs: Vec::new(), error: Some("the drill itself panicked".into()) };
                 row.join().unwrap_or_else(panicked)
             };
             running.into_iter().map(outcome).collect()
