@@ -73,6 +73,9 @@ fn run(args: &Args) -> Result<bool> {
     }
     let outcomes = plan.run(&|outcome| {
         eprintln!("[{:6.1} s] {}", start.elapsed().as_secs_f64(), outcome.cells()[..5].join(" | "));
+        if outcome.costs.len() > 1 && !outcome.passes() {
+            eprintln!("  {}", outcome.runs());
+        }
         doubts(outcome);
     })?;
     let mut report = Report::new(if plan.is_whole() { "drills" } else { "drills-partial" });

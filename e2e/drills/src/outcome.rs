@@ -142,6 +142,13 @@ impl Outcome {
         }
     }
 
+    /// The figures of all runs, in the order they were made.
+    #[must_use]
+    pub fn runs(&self) -> String {
+        let figures: Vec<String> = self.figures().iter().map(|figure| format!("{figure:.0}")).collect();
+        format!("{}: {} {}", self.fault.id, figures.join(" "), self.fault.bound.unit())
+    }
+
     /// The row for people; the heads are [`HEAD`].
     #[must_use]
     pub fn cells(&self) -> Vec<String> {

@@ -132,6 +132,12 @@ impl Stage {
         if run.is_multiple_of(2) { &mut self.rope.east } else { &mut self.rope.west }
     }
 
+    /// The gateway of a side that it is about, in turn over runs of that side.
+    #[must_use]
+    pub fn turn(run: u32) -> u8 {
+        if run.is_multiple_of(2) { 1 } else { 2 }
+    }
+
     /// Runs `hawser` for a site of these sides and insists on success.
     ///
     /// # Errors
@@ -152,15 +158,19 @@ impl Stage {
         wait_next_hops(&self.rope)
     }
 
-    /// Back to a state without history: wires healed, gateways and route agents started anew.
+    /// Back to a state without history: wires healed, gateways and route agents started anew. They die behind cut wires: a
+    /// kernel sends few ICMP errors per second and peer, and the next run may need them.
     ///
     /// # Errors
     /// With the step that failed.
     pub fn reset(&mut self) -> Result<()> {
         self.extras.clear();
-        self.rope.lab.wan().heal()?;
+        let cut = |site: &Site| {
+            let mut gateways = site.nodes.iter().filter(|node| node.gateway);
+            gateways.try_for_each(|node| self.rope.lab.wan().isolate(&node.name))
+        };
+        [&self.rope.west, &self.rope.east].into_iter().try_for_each(cut)?;
         for site in [&mut self.rope.west, &mut self.rope.east] {
-            site.lan.heal()?;
             for program in [GATEWAY, ROUTE_AGENT] {
                 for number in numbers(site, program) {
                     // It may have been killed already.
@@ -169,12 +179,14 @@ impl Stage {
             }
         }
         for site in [&mut self.rope.west, &mut self.rope.east] {
+            site.lan.heal()?;
             for program in [GATEWAY, ROUTE_AGENT] {
                 for number in numbers(site, program) {
                     site.start(number, program)?;
                 }
             }
         }
+        self.rope.lab.wan().heal()?;
         self.settle()
     }
 

@@ -16,8 +16,8 @@ const KILLED: Fault = Fault {
     bound: Bound::Silence(100),
     kind: Kind::Repeated(ms(1_000)),
     prepare: nothing,
-    cause: |stage, _| stage.rope.east.kill(1, GATEWAY),
-    heal: |stage, _| stage.rope.east.start(1, GATEWAY),
+    cause: |stage, run| stage.rope.east.kill(Stage::turn(run), GATEWAY),
+    heal: |stage, run| stage.rope.east.start(Stage::turn(run), GATEWAY),
     after: None,
     reset: true,
     even: true,
@@ -28,7 +28,7 @@ const CUT_OFF: Fault = Fault {
     title: "gateway host cut off (no FIN, no ICMP), the senders' side",
     bound: Bound::Silence(400),
     kind: Kind::Repeated(ms(1_200)),
-    cause: |stage, _| cut_off(stage, 0),
+    cause: |stage, run| cut_off(stage, 0, run),
     heal: reconnect,
     ..KILLED
 };
@@ -38,15 +38,15 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         id: "kill-far",
         title: "gateway process killed (-9), the other side",
-        cause: |stage, _| stage.rope.west.kill(1, GATEWAY),
-        heal: |stage, _| stage.rope.west.start(1, GATEWAY),
+        cause: |stage, run| stage.rope.west.kill(Stage::turn(run), GATEWAY),
+        heal: |stage, run| stage.rope.west.start(Stage::turn(run), GATEWAY),
         ..KILLED
     },
     CUT_OFF,
     Fault {
         id: "cut-far",
         title: "gateway host cut off (no FIN, no ICMP), the other side",
-        cause: |stage, _| cut_off(stage, 1),
+        cause: |stage, run| cut_off(stage, 1, run),
         ..CUT_OFF
     },
     Fault {
@@ -124,9 +124,9 @@ pub(super) const FAULTS: &[Fault] = &[
     },
 ];
 
-fn cut_off(stage: &mut Stage, run: u32) -> Result<()> {
-    let site = stage.side(run);
-    let name = site.node(1).name.clone();
+fn cut_off(stage: &mut Stage, side: u32, run: u32) -> Result<()> {
+    let site = stage.side(side);
+    let name = site.node(Stage::turn(run)).name.clone();
     site.lan.isolate(&name)?;
     stage.rope.lab.wan().isolate(&name)
 }
