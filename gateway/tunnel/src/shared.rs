@@ -135,6 +135,8 @@ pub(crate) struct Board {
     mtus: [AtomicU16; LANES_MAX],
     /// The smallest of them, 0 where none is known: read for every packet.
     mtu: AtomicU16,
+    /// When packets of each lane were last refused by the peer's host; 0 for never.
+    refusals: [AtomicU64; LANES_MAX],
     /// Grows when a lane wants the others to look at the path.
     hints: AtomicU64,
 }
@@ -165,6 +167,17 @@ impl Board {
 
     pub(crate) fn prove(&self, lane: usize, at: Option<Time>) {
         self.proofs[lane].store(at.map_or(0, Time::as_nanos), Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuse(&self, lane: usize, at: Time) {
+        self.refusals[lane].store(at.as_nanos(), Ordering::Release);
+    }
+
+    /// When packets of a lane other than `lane` were last refused.
+    pub(crate) fn refused(&self, lane: usize) -> Option<Time> {
+        let others = self.refusals.iter().enumerate().filter(|(other, _)| *other != lane);
+        let latest = others.map(|(_, at)| at.load(Ordering::Acquire)).max();
+        latest.filter(|at| *at > 0).map(Time::from_nanos)
     }
 
     /// A lane other than `lane` whose path can carry packets, proven later than `after`.
@@ -295,6 +308,15 @@ mod tests {
         assert_eq!(packets.try_iter().count(), RING);
         assert!(door.bell().read().unwrap() > 0);
         assert!(door.bell().read().is_err(), "it was silenced");
+    }
+
+    #[test]
+    fn lanes_hear_of_others_refusals_only() {
+        let board = Board::default();
+        assert_eq!(board.refused(0), None);
+        board.refuse(1, Time::from_nanos(5));
+        board.refuse(2, Time::from_nanos(9));
+        assert_eq!([0, 1, 2].map(|lane| board.refused(lane).map(Time::as_nanos)), [Some(9), Some(9), Some(5)]);
     }
 
     #[test]

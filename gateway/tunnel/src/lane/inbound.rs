@@ -200,6 +200,9 @@ impl Lane {
                     continue;
                 }
                 let proof = ours.filter(|_| error.kind == IcmpKind::PortUnreachable);
+                if proof.is_some() {
+                    self.peers.snapshot.paths[state.spec].board.refuse(self.index, now);
+                }
                 self.paths.handle(state.path, now, |life| match proof {
                     Some(id) => life.handle_port_unreachable(id, now),
                     None => life.handle_hint(now),

@@ -206,7 +206,7 @@ impl Lane {
         let links: Vec<_> = self.peers.links().collect();
         for (path, link) in links {
             let spec = &self.peers.snapshot.paths[link.spec];
-            let (hints, mirror) = (spec.board.hints(), spec.board.get(0));
+            let (hints, mirror, refused) = (spec.board.hints(), spec.board.get(0), spec.board.refused(self.index));
             // Another lane found less: the same may be true here.
             if spec.board.mtu() < self.paths.mtu(path) && self.paths.mtu(path) > Some(pmtu::BASE) {
                 self.paths.handle_mtu_hint(path, now);
@@ -214,6 +214,9 @@ impl Lane {
             if hints != link.hints {
                 self.peers.saw_hints(path, hints);
                 self.paths.handle(path, now, |life| life.handle_hint(now));
+            }
+            if let Some(at) = refused {
+                self.paths.handle(path, now, |life| life.handle_sibling_refusal(at, now));
             }
             if link.sender.is_none() {
                 self.paths.handle_mirror(path, mirror.unwrap_or(State::Unknown), now);
