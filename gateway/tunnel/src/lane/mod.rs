@@ -179,6 +179,7 @@ impl Lane {
             }
         }
         self.timers.publish_soon();
+        self.timers.seek();
         self.load.changed(&work);
     }
 

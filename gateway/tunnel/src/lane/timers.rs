@@ -32,6 +32,8 @@ const HANDSHAKES_AT_ONCE: u32 = 3;
 pub(super) struct Timers {
     next: Time,
     tick: Time,
+    /// When pairs are looked through for handshakes to begin.
+    seek: Time,
     publish: Time,
     /// Changes are published no sooner than this.
     published: Time,
@@ -43,7 +45,7 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now, tick: now, publish: now, published: now, epoch: 0, requested: true, changed: true }
+        Self { next: now, tick: now, seek: now, publish: now, published: now, epoch: 0, requested: true, changed: true }
     }
 
     /// How long the lane may wait for packets.
@@ -54,6 +56,11 @@ impl Timers {
     /// Something happened that timers should see at once.
     pub(super) fn request(&mut self) {
         self.requested = true;
+    }
+
+    /// A session may be wanted that was not before.
+    pub(super) fn seek(&mut self) {
+        (self.requested, self.seek) = (true, Time::START);
     }
 
     /// Something happened that everybody should know at once.
@@ -82,7 +89,10 @@ impl Lane {
             self.timers.tick = now + TICK;
             self.tick_sessions(now);
         }
-        self.handshakes(now);
+        if now >= self.timers.seek {
+            self.timers.seek = now + TICK;
+            self.handshakes(now);
+        }
         self.paths.handle_timeout(now);
         let mut left = AT_ONCE;
         while left > 0
@@ -111,7 +121,7 @@ impl Lane {
             self.timers.publish = published;
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
-        self.timers.next = probes.min(self.timers.tick).min(self.timers.publish);
+        self.timers.next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
         // The rest has its turn after waiting packets.
         self.timers.requested |= left == 0;
         self.load.timers_ran(&work);
@@ -131,7 +141,10 @@ impl Lane {
             }
             match (was_ready, self.peers.pairs[pair].session.ready()) {
                 (false, true) => self.established(pair, now),
-                (true, false) => self.session_changed(pair, false, now),
+                (true, false) => {
+                    self.session_changed(pair, false, now);
+                    self.timers.seek();
+                }
                 _ => {}
             }
         }
@@ -183,7 +196,7 @@ impl Lane {
             }
             if left == 0 {
                 // Its turn comes after waiting packets.
-                self.timers.request();
+                self.timers.seek();
                 return;
             }
             left -= 1;
