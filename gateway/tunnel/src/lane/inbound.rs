@@ -7,7 +7,7 @@ use hawser_datapath::{DropReason, Packet, mss};
 use hawser_liveness::Time;
 
 use super::{BURST, Lane};
-use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver};
+use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver, response_receiver};
 use crate::udp::{IcmpKind, Received};
 
 /// Inner packets of one batch of datagrams, all of one peer.
@@ -89,7 +89,7 @@ impl Lane {
         if !matches!(opened, Opened::Packet(_) | Opened::Keepalive) {
             return self.counters.dropped(DropReason::NotAuthentic);
         }
-        if state.endpoint != Some(from) {
+        if state.newest.note(datagram) && state.endpoint != Some(from) {
             self.roam(pair, from);
         }
         if !was_ready {
@@ -170,6 +170,10 @@ impl Lane {
                 }
                 self.send_now(from, &out[..len]);
                 self.peers.pairs[pair].attempts.succeeded();
+                self.peers.pairs[pair].seek.answered();
+                if let Some(receiver) = response_receiver(datagram) {
+                    self.peers.pairs[pair].newest.renewed(receiver);
+                }
                 if !was_ready {
                     let now = self.shared.now();
                     self.established(pair, now);
