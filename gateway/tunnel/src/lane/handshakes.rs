@@ -14,6 +14,10 @@ const SEEK_AFTER: Duration = Duration::from_secs(1);
 /// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
 const HANDSHAKES_AT_ONCE: u32 = 3;
 
+/// Answers to one initiation that are looked at past the guard against floods: whoever floods a lane with handshakes shall not
+/// keep it from making its own.
+pub(super) const ANSWERS: u8 = 3;
+
 /// Why a handshake is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -60,6 +64,7 @@ impl Lane {
             // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
             let mut message = [0u8; MESSAGE_MAX];
             let Some(len) = state.session.initiate(&mut message) else { continue };
+            state.answers = ANSWERS;
             if why == Why::Better {
                 let rtt = self.paths.path_row(state.path, now).and_then(|row| row.rtt);
                 state.seek.begun(&message[..len], rtt, now);

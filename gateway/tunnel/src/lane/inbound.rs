@@ -147,7 +147,12 @@ impl Lane {
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
-        let pair = match self.identity.admit(datagram, from.ip(), &mut out) {
+        let expected = self.expected(datagram);
+        let admitted = match expected {
+            Some(receiver) => Admitted::Session(receiver),
+            None => self.identity.admit(datagram, from.ip(), &mut out),
+        };
+        let pair = match admitted {
             Admitted::Initiation(key) => self.peers.by_key(key),
             Admitted::Session(receiver) => self.peers.by_receiver(receiver),
             Admitted::CookieWanted(len) => return self.send_now(from, &out[..len]),
@@ -182,6 +187,15 @@ impl Lane {
             Opened::Cookie => {}
             Opened::Packet(_) | Opened::Keepalive | Opened::Rejected => self.counters.dropped(DropReason::NotAuthentic),
         }
+    }
+
+    /// The session that a datagram answers our initiation for, if that is still waited for.
+    fn expected(&mut self, datagram: &[u8]) -> Option<u32> {
+        let receiver = response_receiver(datagram)?;
+        let pair = self.peers.by_receiver(receiver)?;
+        let answers = &mut self.peers.pairs[pair].answers;
+        *answers = answers.checked_sub(1)?;
+        Some(receiver)
     }
 
     /// Reads what ICMP told about datagrams of ours.

@@ -42,6 +42,8 @@ pub(crate) struct Pair {
     /// Where the peer was last heard from, by authenticated data.
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) newest: Newest,
+    /// Answers to our last initiation that are let in past the guard against floods.
+    pub(crate) answers: u8,
     /// Its UDP port at every candidate address.
     pub(crate) port: u16,
     pub(crate) attempts: Attempts,
@@ -158,6 +160,7 @@ impl Peers {
             session: Lazy::Asleep,
             endpoint: None,
             newest: Newest::default(),
+            answers: 0,
             port: 0,
             attempts: Attempts::new(now, key.0[0]),
             seek: Seek::new(now, key.0[1]),

@@ -8,6 +8,7 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::handshakes::ANSWERS;
 use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus};
@@ -130,6 +131,7 @@ impl Lane {
         for pair in 0..self.peers.pairs.len() {
             let was_ready = self.peers.pairs[pair].session.ready();
             if let Some(len) = self.peers.pairs[pair].session.tick(&mut message) {
+                self.peers.pairs[pair].answers = ANSWERS;
                 let everywhere = !was_ready || self.is_lost(pair, now);
                 for to in self.peers.targets(pair, everywhere) {
                     self.send_now(to, &message[..len]);
