@@ -119,6 +119,12 @@ pub(crate) fn data_receiver(datagram: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
 }
 
+/// The receiver index of a handshake's answer: that of the session it makes.
+pub(crate) fn response_receiver(datagram: &[u8]) -> Option<u32> {
+    let index = datagram.get(8..12).filter(|_| datagram.first() == Some(&2))?;
+    index.try_into().ok().map(u32::from_le_bytes)
+}
+
 /// The counter of a data message.
 #[inline]
 pub(crate) fn data_counter(datagram: &[u8]) -> Option<u64> {

@@ -7,7 +7,7 @@ use hawser_datapath::{DropReason, Packet, mss};
 use hawser_liveness::Time;
 
 use super::{BURST, Lane};
-use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver};
+use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver, response_receiver};
 use crate::udp::{IcmpKind, Received};
 
 /// Inner packets of one batch of datagrams, all of one peer.
@@ -89,7 +89,7 @@ impl Lane {
         if !matches!(opened, Opened::Packet(_) | Opened::Keepalive) {
             return self.counters.dropped(DropReason::NotAuthentic);
         }
-        if state.endpoint != Some(from) {
+        if state.newest.note(datagram) && state.endpoint != Some(from) {
             self.roam(pair, from);
         }
         if !was_ready {
@@ -147,7 +147,12 @@ impl Lane {
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
-        let pair = match self.identity.admit(datagram, from.ip(), &mut out) {
+        let expected = self.expected(datagram);
+        let admitted = match expected {
+            Some(receiver) => Admitted::Session(receiver),
+            None => self.identity.admit(datagram, from.ip(), &mut out),
+        };
+        let pair = match admitted {
             Admitted::Initiation(key) => self.peers.by_key(key),
             Admitted::Session(receiver) => self.peers.by_receiver(receiver),
             Admitted::CookieWanted(len) => return self.send_now(from, &out[..len]),
@@ -170,6 +175,10 @@ impl Lane {
                 }
                 self.send_now(from, &out[..len]);
                 self.peers.pairs[pair].attempts.succeeded();
+                self.peers.pairs[pair].seek.answered();
+                if let Some(receiver) = response_receiver(datagram) {
+                    self.peers.pairs[pair].newest.renewed(receiver);
+                }
                 if !was_ready {
                     let now = self.shared.now();
                     self.established(pair, now);
@@ -178,6 +187,15 @@ impl Lane {
             Opened::Cookie => {}
             Opened::Packet(_) | Opened::Keepalive | Opened::Rejected => self.counters.dropped(DropReason::NotAuthentic),
         }
+    }
+
+    /// The session that a datagram answers our initiation for, if that is still waited for.
+    fn expected(&mut self, datagram: &[u8]) -> Option<u32> {
+        let receiver = response_receiver(datagram)?;
+        let pair = self.peers.by_receiver(receiver)?;
+        let answers = &mut self.peers.pairs[pair].answers;
+        *answers = answers.checked_sub(1)?;
+        Some(receiver)
     }
 
     /// Reads what ICMP told about datagrams of ours.

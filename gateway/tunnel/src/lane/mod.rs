@@ -1,18 +1,21 @@
 //! A lane: one thread with one TUN queue, one UDP port, one key, and a session with every peer lane that talks to it.
 //!
 //! The loop takes a burst from each source, then what its timers want, then waits. Nothing on the packet path locks,
-//! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` handshakes, probes and
-//! verdicts; `peers` holds the sessions they work on. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
+//! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` and `handshakes` what
+//! is due; `peers` holds the sessions they work on. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
 //! that the lane that sees a path die moves its flows with its next packet; the others are told by the board and the bell.
 
 mod attempts;
 mod batch;
 mod buffers;
+mod handshakes;
 mod inbound;
 mod lazy;
 mod load;
+mod newest;
 mod outbound;
 mod peers;
+mod seek;
 mod sent;
 mod timers;
 

@@ -11,6 +11,8 @@ use hawser_model::PublicKey;
 
 use super::attempts::Attempts;
 use super::lazy::Lazy;
+use super::newest::Newest;
+use super::seek::Seek;
 use super::sent::Sent;
 use crate::session::{Identity, Session as _, WireGuard};
 use crate::snapshot::{PathSpec, Snapshot, is_inner};
@@ -39,9 +41,13 @@ pub(crate) struct Pair {
     pub(crate) session: Lazy<WireGuard>,
     /// Where the peer was last heard from, by authenticated data.
     pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) newest: Newest,
+    /// Answers to our last initiation that are let in past the guard against floods.
+    pub(crate) answers: u8,
     /// Its UDP port at every candidate address.
     pub(crate) port: u16,
     pub(crate) attempts: Attempts,
+    pub(crate) seek: Seek,
     pub(crate) sent: Sent,
 }
 
@@ -108,6 +114,9 @@ impl Peers {
                 let mut pair = old
                     .remove(&(spec.number, remote, lane.public_key))
                     .unwrap_or_else(|| self.new_pair(spec, remote, now));
+                if old_snapshot.paths.get(pair.spec).is_some_and(|old| old.addresses != spec.addresses) {
+                    pair.seek.hurry(now);
+                }
                 (pair.path, pair.spec, pair.port) = (path, spec_index, lane.port);
                 pair.sends = usize::from(info.remote_lane) == remote;
                 if pair.sends {
@@ -150,8 +159,11 @@ impl Peers {
             slot,
             session: Lazy::Asleep,
             endpoint: None,
+            newest: Newest::default(),
+            answers: 0,
             port: 0,
             attempts: Attempts::new(now, key.0[0]),
+            seek: Seek::new(now, key.0[1]),
             sent: Sent::default(),
         })
     }
@@ -215,6 +227,13 @@ impl Peers {
         let mut targets: Vec<SocketAddr> = addresses.iter().map(|&a| SocketAddr::new(a, pair.port)).collect();
         targets.extend(pair.endpoint.filter(|e| !targets.contains(e)));
         targets
+    }
+
+    /// The candidates of a pair that are not in use.
+    pub(crate) fn others(&self, pair: usize) -> impl Iterator<Item = SocketAddr> + '_ {
+        let pair = &self.pairs[pair];
+        let all = self.snapshot.paths[pair.spec].addresses.iter().map(|&a| SocketAddr::new(a, pair.port));
+        all.filter(|&a| pair.endpoint != Some(a))
     }
 
     /// Whether a packet from `address` may make it the peer's endpoint.

@@ -1,4 +1,4 @@
-//! What a lane does by the clock: sessions, handshakes, probes, verdicts, and telling the others.
+//! What a lane does by the clock: sessions, probes, verdicts, and telling the others. `handshakes` are apart.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::handshakes::ANSWERS;
 use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus};
@@ -18,15 +19,9 @@ const TICK: Duration = Duration::from_millis(100);
 const PUBLISH: Duration = Duration::from_millis(250);
 /// but for so long, per path, after the last publication.
 const PUBLISH_PATH: Duration = Duration::from_micros(10);
-/// A session is renewed at this age at the latest; it ends at 180 s.
-const RENEW_AFTER: Duration = Duration::from_secs(150);
-/// Silence of a path with a session before handshakes are tried everywhere again.
-const SEEK_AFTER: Duration = Duration::from_secs(1);
 
 /// Probes sent in one turn: packets that wait go between.
 const AT_ONCE: u32 = 64;
-/// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
-const HANDSHAKES_AT_ONCE: u32 = 3;
 
 /// When what is due.
 pub(super) struct Timers {
@@ -37,6 +32,8 @@ pub(super) struct Timers {
     publish: Time,
     /// Changes are published no sooner than this.
     published: Time,
+    /// When the rest of some look for a better candidate is due.
+    pub(super) late: Option<Time>,
     epoch: u64,
     /// Look at once: `next` is no deadline that was missed then.
     requested: bool,
@@ -45,7 +42,17 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now, tick: now, seek: now, publish: now, published: now, epoch: 0, requested: true, changed: true }
+        Self {
+            next: now,
+            tick: now,
+            seek: now,
+            publish: now,
+            published: now,
+            late: None,
+            epoch: 0,
+            requested: true,
+            changed: true,
+        }
     }
 
     /// How long the lane may wait for packets.
@@ -89,7 +96,7 @@ impl Lane {
             self.timers.tick = now + TICK;
             self.tick_sessions(now);
         }
-        if now >= self.timers.seek {
+        if now >= self.timers.seek || self.timers.late.is_some_and(|late| now >= late) {
             self.timers.seek = now + TICK;
             self.handshakes(now);
         }
@@ -121,7 +128,8 @@ impl Lane {
             self.timers.publish = published;
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
-        self.timers.next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
+        let next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
+        self.timers.next = self.timers.late.map_or(next, |late| next.min(late));
         // The rest has its turn after waiting packets.
         self.timers.requested |= left == 0;
         self.load.timers_ran(&work);
@@ -134,6 +142,7 @@ impl Lane {
         for pair in 0..self.peers.pairs.len() {
             let was_ready = self.peers.pairs[pair].session.ready();
             if let Some(len) = self.peers.pairs[pair].session.tick(&mut message) {
+                self.peers.pairs[pair].answers = ANSWERS;
                 let everywhere = !was_ready || self.is_lost(pair, now);
                 for to in self.peers.targets(pair, everywhere) {
                     self.send_now(to, &message[..len]);
@@ -167,49 +176,6 @@ impl Lane {
         if state.sends {
             self.paths.handle(state.path, now, |life| life.handle_session(alive, now));
             self.timers.request();
-        }
-    }
-
-    /// Whether the pair's path is down for so long that the peer may have moved.
-    fn is_lost(&self, pair: usize, now: Time) -> bool {
-        let state = &self.peers.pairs[pair];
-        let down = self.paths.state(state.path) == Some(State::Down);
-        down && state.sends && self.paths.since(state.path).is_some_and(|at| now.since(at) >= SEEK_AFTER)
-    }
-
-    /// Starts handshakes: where there is no session, where the path has fallen silent, and in time before a session ends.
-    fn handshakes(&mut self, now: Time) {
-        let mut left = HANDSHAKES_AT_ONCE;
-        for pair in 0..self.peers.pairs.len() {
-            let state = &self.peers.pairs[pair];
-            if !state.attempts.due(now) {
-                continue;
-            }
-            let everywhere = !state.session.ready() || self.is_lost(pair, now);
-            if !everywhere && state.session.age().is_none_or(|age| age < RENEW_AFTER) {
-                continue;
-            }
-            let targets = self.peers.targets(pair, everywhere);
-            if targets.is_empty() {
-                self.peers.pairs[pair].attempts.made(now);
-                continue;
-            }
-            if left == 0 {
-                // Its turn comes after waiting packets.
-                self.timers.seek();
-                return;
-            }
-            left -= 1;
-            self.peers.wake(pair, &self.identity);
-            let state = &mut self.peers.pairs[pair];
-            state.attempts.made(now);
-            // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
-            let mut message = [0u8; MESSAGE_MAX];
-            if let Some(len) = state.session.initiate(&mut message) {
-                for to in targets {
-                    self.send_now(to, &message[..len]);
-                }
-            }
         }
     }
 
