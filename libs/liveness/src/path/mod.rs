@@ -224,8 +224,8 @@ impl Path {
         }
     }
 
-    /// Packets of another lane to the same process of the peer were refused at `at`. Beside a refusal of our own it is the
-    /// second: hosts send so few of these errors that each lane may see only one.
+    /// Packets of another lane to the same process of the peer were refused at `at`. Hosts send few of these errors, so that a
+    /// lane may see only one, or none: beside one of our own it is the second, beside overdue probes of a suspect the proof.
     pub fn handle_sibling_refusal(&mut self, at: Time, now: Time) {
         self.sibling_refusal = self.sibling_refusal.max(Some(at));
         let recent = |at: Time| now.since(at) <= self.cfg.refusal_window;
@@ -280,6 +280,9 @@ impl Path {
         if self.miss_at().is_some_and(|at| at <= now) {
             self.raise(Reason::AnswerMissed, now);
         }
+        if self.refused_at().is_some_and(|at| at <= now) {
+            self.fall(Reason::Refused, now);
+        }
         if self.verdict_at().is_some_and(|at| at <= now) {
             let since = self.last_proof.unwrap_or(self.alive_since) + self.miss_after();
             let heard = self.last_heard.is_some_and(|at| at > since);
@@ -297,6 +300,7 @@ impl Path {
         [
             (self.may_probe().then_some(self.next_probe), "probe due"),
             (self.miss_at(), "answer overdue"),
+            (self.refused_at(), "refusal verdict"),
             (self.verdict_at(), "silence verdict"),
             (self.hold_over_at(), "hold-down over"),
         ]
