@@ -12,8 +12,20 @@ struct Cli {
     args: hawser_gateway::Args,
 }
 
+/// One heap for all threads: the packet path allocates nothing, and what others leave free in heaps of their own is lost.
+#[expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
+fn share_heap() {
+    // SAFETY: sets a number, before any other thread runs. Where it is refused, only memory is lost.
+    unsafe { nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1) };
+}
+
+fn main() -> anyhow::Result<()> {
+    share_heap();
+    run()
+}
+
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn run() -> anyhow::Result<()> {
     let mut cli = Cli::parse();
     // It calls every handshake that a dead peer leaves unanswered an error; paths and clusters say it once.
     if !cli.log.log_filter.contains("boringtun") {

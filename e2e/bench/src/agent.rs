@@ -80,8 +80,8 @@ pub fn lanes(site: &Path, node: &str) -> Result<Vec<LaneSpec>> {
     let path = site.join(format!("generated/gateway-{node}/GatewayNode/{node}.yaml"));
     let text = fs::read_to_string(&path).with_context(|| format!("{} is not there", path.display()))?;
     let document = yaml::documents(&text).next().context("it is empty")?;
-    let object: GatewayNode =
-        yaml::parse(document).map_err(|e| anyhow::anyhow!("{} can't be read: {e:?}", path.display()))?;
+    let value = yaml::parse(document).with_context(|| format!("{} can't be read", path.display()))?;
+    let object: GatewayNode = serde_json::from_value(value)?;
     ensure!(!object.spec.lanes.is_empty(), "{} lists no lanes", path.display());
     Ok(object.spec.lanes)
 }

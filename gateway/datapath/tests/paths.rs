@@ -173,9 +173,9 @@ fn a_dead_gateway_loses_its_flows_to_the_other_and_gets_them_back_after_hold_dow
     });
     let (node, after, took) = failover.clone().unwrap();
     assert!(node == "e1" && after <= Duration::from_millis(400) && took >= Duration::from_millis(300), "{failover:?}");
-    let row = world.set.cluster_rows(world.now).remove(0);
+    let row = world.set.cluster_rows(world.now).next().unwrap();
     assert_eq!((row.live_paths, row.total_paths, row.last_failover.map(|(_, took)| took)), (1, 2, Some(took)));
-    assert_eq!(row.reason, "1 of 2 paths answer; e1: nothing is heard from the peer");
+    assert_eq!(row.reason(), "1 of 2 paths answer; e1: nothing is heard from the peer");
     assert!(world.events.iter().any(|e| matches!(e, PathEvent::Hint { gateway, .. } if gateway.as_str() == "e1")));
 
     world.dead.clear();
@@ -192,8 +192,8 @@ fn the_last_resort_is_a_held_path_and_a_dark_cluster_has_none() {
     world.dead = vec!["e1".to_owned(), "e2".to_owned()];
     world.run_busy(1_000);
     assert_eq!((world.used("10.2.0.9"), world.cluster_state()), (vec![String::new()], ClusterState::Dark));
-    let row = world.set.cluster_rows(world.now).remove(0);
-    assert!(row.reason.starts_with("no path answers; e"), "{}", row.reason);
+    let row = world.set.cluster_rows(world.now).next().unwrap();
+    assert!(row.reason().starts_with("no path answers; e"), "{}", row.reason());
     world.dead = vec!["e1".to_owned()];
     world.run_busy(500);
     assert_eq!((world.used("10.2.0.9"), world.cluster_state()), (vec!["e2".to_owned()], ClusterState::Held));

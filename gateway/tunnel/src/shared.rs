@@ -114,10 +114,11 @@ impl Door {
         }
     }
 
-    pub(crate) fn publish(&self, status: LaneStatus) {
+    /// Shows figures in place of the last ones, which the lane gets back to use their memory again, unless somebody reads them.
+    pub(crate) fn publish(&self, status: LaneStatus) -> Option<LaneStatus> {
         let status = Arc::new(status);
         let old = std::mem::replace(&mut *self.status.lock().unwrap_or_else(PoisonError::into_inner), status);
-        self.discard(Box::new(old));
+        Arc::into_inner(old)
     }
 
     pub(crate) fn status(&self) -> Arc<LaneStatus> {

@@ -257,7 +257,7 @@ impl<'a> Summary<'a> {
             .collect();
         let reason = rows.iter().find(|(_, row)| row.state == state).map_or_else(
             || if states.is_empty() { "it has no gateways" } else { "the lanes differ about it" }.to_owned(),
-            |(_, row)| row.reason.clone(),
+            |(_, row)| row.reason(),
         );
         let failovers = rows
             .iter()

@@ -1,11 +1,14 @@
-//! Manifests as YAML text: several documents in a file, errors with the line they are on.
+//! Manifests as YAML text: several documents in a file, errors with the line they are on. `lines` finds fields.
+
+mod lines;
 
 use std::borrow::Cow;
 
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::{Localizer, Location, MessageFormatter as _};
+
+pub use lines::line_of;
 
 /// A document of a YAML file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,11 +50,11 @@ pub fn documents(text: &str) -> impl Iterator<Item = Document<'_>> {
         .filter(|document| !is_blank(document.text))
 }
 
-/// Reads one document as a type.
+/// Reads one document.
 ///
 /// # Errors
 /// With the line in the file and the rule that is broken.
-pub fn parse<T: DeserializeOwned>(document: Document<'_>) -> Result<T, YamlError> {
+pub fn parse(document: Document<'_>) -> Result<Value, YamlError> {
     let options = serde_saphyr::options! { with_snippet: false, strict_booleans: true };
     serde_saphyr::from_str_with_options(document.text, options).map_err(|error| {
         let (line, column) = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
@@ -108,7 +111,7 @@ mod tests {
         let text = "# head\nkind: A\n---\nkind: [\n--- # three\nkind: C\n---\n# nothing\n---\n";
         let documents: Vec<_> = documents(text).collect();
         assert_eq!(documents.iter().map(|d| d.line).collect::<Vec<_>>(), [1, 3, 5]);
-        let parsed: Vec<_> = documents.iter().map(|d| parse::<Value>(*d)).collect();
+        let parsed: Vec<_> = documents.iter().map(|d| parse(*d)).collect();
         assert_eq!(parsed[0], Ok(json!({"kind": "A"})));
         assert_eq!(parsed[2], Ok(json!({"kind": "C"})));
         let error = parsed[1].clone().unwrap_err();
@@ -119,7 +122,7 @@ mod tests {
     fn an_error_names_its_line_and_rule() {
         let text = "a: 1\n---\n\nport: 80\nname: x\nport: 81\n";
         let document = documents(text).nth(1).unwrap();
-        let error = parse::<Value>(document).unwrap_err();
+        let error = parse(document).unwrap_err();
         assert_eq!(error.line, 6, "{error}");
         assert!(error.rule.contains("duplicate") && !error.rule.contains("line"), "{error}");
     }
@@ -143,6 +146,6 @@ mod tests {
             text.push_str(&format!("a{level}: &a{level} [{refs}]\n"));
         }
         let document = documents(&text).next().unwrap();
-        assert!(parse::<Value>(document).is_err());
+        assert!(parse(document).is_err());
     }
 }

@@ -14,7 +14,8 @@ use serde::de::DeserializeOwned;
 const KEY: &str = "AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=";
 
 fn read<T: DeserializeOwned>(text: &str) -> T {
-    yaml::parse(yaml::documents(text).next().unwrap()).unwrap_or_else(|error| panic!("{error}\n{text}"))
+    let value = yaml::parse(yaml::documents(text).next().unwrap()).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    serde_json::from_value(value).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
 fn gateway(spec: &str) -> GatewayNode {

@@ -28,10 +28,17 @@ pub(crate) struct Proof {
     pub(crate) new: bool,
 }
 
+/// When probes were sent, and what became of them: apart, as there are a thousand paths and no room to waste.
+#[derive(Debug, Clone)]
+struct Slots {
+    sent: [Time; SLOTS],
+    outcome: [Outcome; SLOTS],
+}
+
 /// Probes `first..next`, the last [`SLOTS`] of them kept.
 #[derive(Debug, Clone)]
 pub(crate) struct Window {
-    slots: Box<[(Time, Outcome); SLOTS]>,
+    slots: Box<Slots>,
     first: u64,
     next: u64,
     /// Everything below has been proven or superseded by a later proof, or is forgiven.
@@ -40,7 +47,8 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(first: u64) -> Self {
-        Self { slots: Box::new([(Time::START, Outcome::Pending); SLOTS]), first, next: first, settled: first }
+        let slots = Slots { sent: [Time::START; SLOTS], outcome: [Outcome::Pending; SLOTS] };
+        Self { slots: Box::new(slots), first, next: first, settled: first }
     }
 
     fn slot(seq: u64) -> usize {
@@ -55,7 +63,8 @@ impl Window {
     /// A probe goes out; returns its number.
     pub(crate) fn send(&mut self, now: Time) -> u64 {
         let seq = self.next;
-        self.slots[Self::slot(seq)] = (now, Outcome::Pending);
+        let slot = Self::slot(seq);
+        (self.slots.sent[slot], self.slots.outcome[slot]) = (now, Outcome::Pending);
         self.next += 1;
         seq
     }
@@ -79,11 +88,12 @@ impl Window {
         if !self.knows(seq) {
             return None;
         }
-        let (sent, before) = self.slots[Self::slot(seq)];
+        let slot = Self::slot(seq);
+        let (sent, before) = (self.slots.sent[slot], self.slots.outcome[slot]);
         if before == Outcome::Answered || before == outcome {
             return None;
         }
-        self.slots[Self::slot(seq)].1 = outcome;
+        self.slots.outcome[slot] = outcome;
         self.settled = self.settled.max(seq + 1);
         Some(Proof { sent, new: before == Outcome::Pending })
     }
@@ -96,7 +106,7 @@ impl Window {
     /// When the `n`th (from 0) of the probes since the last proof was sent, if that many were.
     pub(crate) fn unanswered(&self, n: u32) -> Option<Time> {
         let seq = self.settled + u64::from(n);
-        self.knows(seq).then(|| self.slots[Self::slot(seq)].0)
+        self.knows(seq).then(|| self.slots.sent[Self::slot(seq)])
     }
 
     /// The share of the last 100 probes whose answer is overdue, 0 to 1; nothing while too few were sent.
@@ -118,7 +128,8 @@ impl Window {
     fn share(&self, since: Time, lost: impl Fn(Time, Outcome) -> Option<bool>) -> Option<f64> {
         let oldest = self.next.saturating_sub(LOSS_SPAN).max(self.first);
         let (mut done, mut gone) = (0_u32, 0_u32);
-        for (sent, outcome) in (oldest..self.next).map(|seq| self.slots[Self::slot(seq)]).filter(|s| s.0 >= since) {
+        let slot = |seq| (self.slots.sent[Self::slot(seq)], self.slots.outcome[Self::slot(seq)]);
+        for (sent, outcome) in (oldest..self.next).map(slot).filter(|(sent, _)| *sent >= since) {
             if let Some(lost) = lost(sent, outcome) {
                 done += 1;
                 gone += u32::from(lost);

@@ -64,7 +64,7 @@ impl Inner {
     }
 
     pub(crate) fn apply(&self, object: Object) -> Result<(), Error> {
-        let object = Object::from_value(object.kind, object.value)?;
+        let object = Object::from_value(object.kind, Arc::unwrap_or_clone(object.value))?;
         let (kind, key) = (object.kind, object.key.clone());
         let path = self.own.object(kind, &key);
         let mut tree = self.tree();

@@ -106,7 +106,7 @@ pub(crate) fn parse(file: &Path, class: &Class, text: &str) -> Parsed {
             rule,
             remedy: remedy.to_owned(),
         };
-        let value: Value = match yaml::parse(document) {
+        let value = match yaml::parse(document) {
             Ok(value) => value,
             Err(error) => {
                 parsed.unknown = true;
@@ -165,14 +165,14 @@ struct Mistake {
     rule: String,
 }
 
-/// Reads the object as its type; where that fails, reads its text as the type to find the line.
+/// Reads the object as its type; where that fails, finds the line in its text.
 fn check(object: &Object, document: Document<'_>) -> Result<(), Mistake> {
     struct Check<'a>(&'a Object, Document<'a>);
     impl client::ForType for Check<'_> {
         type Output = Result<(), Mistake>;
         fn run<K: Resource>(self) -> Self::Output {
-            let Err(error) = hawser_local_api::parse::<K>(self.0.clone()) else { return Ok(()) };
-            let line = yaml::parse::<K>(self.1).err().map_or(self.1.line, |error| error.line);
+            let Err(error) = hawser_local_api::parse::<K>(self.0) else { return Ok(()) };
+            let line = yaml::line_of(self.1, &error.field).unwrap_or(self.1.line);
             Err(Mistake { line, field: error.field, rule: error.rule })
         }
     }

@@ -92,14 +92,14 @@ pub async fn status_is_apart(writers: Writers<'_>) {
     let (owner, other) = (writers("cli-a"), writers("agent-a"));
     let mut watch = other.watch(EXPORT);
     let mut with_status = export("web", json!({}));
-    with_status.value["status"] = json!({"conditions": ["from apply"]});
+    Arc::make_mut(&mut with_status.value)["status"] = json!({"conditions": ["from apply"]});
     owner.apply(with_status.clone()).await.unwrap();
     let object = until(&mut watch, |object| object.key == key("web")).await;
     assert_eq!(object.status(), None, "apply wrote a status");
 
     other.apply_status(EXPORT, key("web"), json!({"note": "of agent"})).await.unwrap();
     until(&mut owner.watch(EXPORT), |object| object.status().is_some()).await;
-    with_status.value["spec"] = json!({"exportedLabels": {"v": "2"}});
+    Arc::make_mut(&mut with_status.value)["spec"] = json!({"exportedLabels": {"v": "2"}});
     owner.apply(with_status).await.unwrap();
     let object = until(&mut watch, |object| object.value["spec"]["exportedLabels"]["v"] == "2").await;
     assert_eq!(object.status(), Some(&json!({"note": "of agent"})), "apply lost the status");
@@ -140,7 +140,7 @@ pub async fn names_are_checked(writers: Writers<'_>) {
     let api = writers("agent-a");
     for name in ["../../x", "..", "a/b", "", "UPPER", "nul\0"] {
         let mut object = export("web", json!({}));
-        object.value["metadata"]["name"] = json!(name);
+        Arc::make_mut(&mut object.value)["metadata"]["name"] = json!(name);
         object.key.name = name.to_owned();
         let error = api.apply(object).await.unwrap_err();
         assert!(
@@ -154,7 +154,7 @@ pub async fn names_are_checked(writers: Writers<'_>) {
 pub async fn namespaces_keep_objects_apart(writers: Writers<'_>) {
     let api = writers("agent-a");
     let mut other = export("web", json!({"exportedLabels": {"v": "other"}}));
-    other.value["metadata"]["namespace"] = json!("bank");
+    Arc::make_mut(&mut other.value)["metadata"]["namespace"] = json!("bank");
     other.key.namespace = "bank".to_owned();
     api.apply(export("web", json!({}))).await.unwrap();
     api.apply(other).await.unwrap();
@@ -185,7 +185,7 @@ pub async fn creation_time_stays(writers: Writers<'_>) {
     let first = created(api.list(EXPORT).await.unwrap());
     assert!(first.is_string(), "{first}");
     let mut changed = export("web", json!({"exportedLabels": {"v": "2"}}));
-    changed.value["metadata"]["creationTimestamp"] = json!("2020-01-01T00:00:00Z");
+    Arc::make_mut(&mut changed.value)["metadata"]["creationTimestamp"] = json!("2020-01-01T00:00:00Z");
     api.apply(changed).await.unwrap();
     assert_eq!(created(api.list(EXPORT).await.unwrap()), first);
 }
@@ -268,7 +268,7 @@ pub async fn a_reflection_follows_and_ends(writers: Writers<'_>) {
 pub async fn older_versions_are_the_same_object(writers: Writers<'_>) {
     let api = writers("agent-a");
     let mut old = export("web", json!({}));
-    old.value["apiVersion"] = json!("multicluster.x-k8s.io/v1alpha1");
+    Arc::make_mut(&mut old.value)["apiVersion"] = json!("multicluster.x-k8s.io/v1alpha1");
     api.apply(old).await.unwrap();
     api.apply(export("web", json!({"exportedLabels": {"v": "new"}}))).await.unwrap();
     let objects = api.list(EXPORT).await.unwrap();
@@ -284,7 +284,7 @@ pub fn export(name: &str, spec: Value) -> Object {
         "apiVersion": EXPORT.api_version, "kind": EXPORT.kind,
         "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
     });
-    Object { kind: EXPORT, key: key(name), value }
+    Object { kind: EXPORT, key: key(name), value: value.into() }
 }
 
 fn key(name: &str) -> Key {

@@ -141,14 +141,12 @@ impl Client {
     /// As [`LocalApi::list`].
     pub async fn list<K: Resource>(&self) -> Result<Vec<K>, Error> {
         let objects = self.api.list(Kind::of::<K>()).await?;
-        let parsed = objects.into_iter().filter_map(|object| {
-            let key = object.key.clone();
-            match crate::reflect::parse::<K>(object) {
-                Ok(parsed) => Some(parsed),
-                Err(error) => {
-                    tracing::warn!(kind = K::KIND, %key, field = error.field, rule = error.rule, "object skipped");
-                    None
-                }
+        let parsed = objects.iter().filter_map(|object| match crate::reflect::parse::<K>(object) {
+            Ok(parsed) => Some(parsed),
+            Err(error) => {
+                let key = &object.key;
+                tracing::warn!(kind = K::KIND, %key, field = error.field, rule = error.rule, "object skipped");
+                None
             }
         });
         Ok(parsed.collect())

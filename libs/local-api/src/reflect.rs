@@ -62,12 +62,12 @@ impl<K: Resource> Reflection<K> {
                 self.view.retain(|key, _| keys.contains(key));
                 self.bad.retain(|key, _| keys.contains(key));
                 let mut changed = self.view.len() != before;
-                for object in objects {
+                for object in &objects {
                     changed |= self.apply(object);
                 }
                 changed
             }
-            Event::Applied(object) => self.apply(object),
+            Event::Applied(object) => self.apply(&object),
             Event::Deleted(key) => {
                 self.bad.remove(&key);
                 self.view.remove(&key).is_some()
@@ -75,7 +75,7 @@ impl<K: Resource> Reflection<K> {
         }
     }
 
-    fn apply(&mut self, object: Object) -> bool {
+    fn apply(&mut self, object: &Object) -> bool {
         let key = object.key.clone();
         match parse::<K>(object) {
             Ok(parsed) => {
@@ -113,7 +113,7 @@ pub struct ParseError {
 ///
 /// # Errors
 /// Names the first field that breaks a rule.
-pub fn parse<K: Resource>(object: Object) -> Result<K, ParseError> {
-    serde_path_to_error::deserialize(object.value)
+pub fn parse<K: Resource>(object: &Object) -> Result<K, ParseError> {
+    serde_path_to_error::deserialize(&*object.value)
         .map_err(|error| ParseError { field: error.path().to_string(), rule: error.inner().to_string() })
 }

@@ -1,5 +1,7 @@
 //! Objects as JSON, with their kind: what adapters store and hand out.
 
+use std::sync::Arc;
+
 use hawser_api::mcs::ServiceExport;
 use serde_json::{Map, Value};
 
@@ -44,8 +46,8 @@ pub struct Object {
     pub kind: Kind,
     /// Its name.
     pub key: Key,
-    /// All of it.
-    pub value: Value,
+    /// All of it, shared between whoever keeps the object.
+    pub value: Arc<Value>,
 }
 
 /// Longest JSON form of an object, bytes: what a kube-apiserver takes, roughly.
@@ -99,7 +101,7 @@ impl Object {
                 map.remove("status");
             }
         }
-        Ok(Self { kind, key, value })
+        Ok(Self { kind, key, value: Arc::new(value) })
     }
 
     /// Its status, if it has one.
@@ -111,7 +113,10 @@ impl Object {
     /// The same object with this status, or none.
     #[must_use]
     pub fn with_status(mut self, status: Option<Value>) -> Self {
-        if let Some(map) = self.value.as_object_mut() {
+        if status.as_ref() == self.status() {
+            return self;
+        }
+        if let Some(map) = Arc::make_mut(&mut self.value).as_object_mut() {
             match status {
                 Some(status) => map.insert("status".to_owned(), status),
                 None => map.remove("status"),
@@ -130,7 +135,8 @@ impl Object {
             None => self.metadata("creationTimestamp").cloned().or_else(|| Some(now.into())),
         };
         let mut next = self.with_status(current.and_then(Self::status).cloned());
-        if let Some(metadata) = next.value.get_mut("metadata").and_then(Value::as_object_mut) {
+        let metadata = Arc::make_mut(&mut next.value).get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(metadata) = metadata {
             match created {
                 Some(created) => metadata.insert("creationTimestamp".to_owned(), created),
                 None => metadata.remove("creationTimestamp"),

@@ -18,12 +18,12 @@ pub struct ClusterRow {
     pub state: ClusterState,
     /// How long it has been so.
     pub since: Duration,
-    /// Why, in words.
-    pub reason: String,
     /// Paths that are up or suspect.
     pub live_paths: u32,
     /// Paths configured.
     pub total_paths: u32,
+    /// The path that left them last: its gateway, and why.
+    pub worst: Option<(NodeName, Reason)>,
     /// How long ago flows last left a dead path for others, and how long that took from its last proof.
     pub last_failover: Option<(Duration, Duration)>,
 }
@@ -69,15 +69,19 @@ pub struct PathRow {
     pub mtu_phase: Phase,
 }
 
-/// Why a cluster is in its state, from its paths'.
-pub(crate) fn reason(state: ClusterState, live: u32, total: u32, worst: Option<(&NodeName, Reason)>) -> String {
-    let detail = worst.map(|(node, reason)| format!("; {node}: {reason}")).unwrap_or_default();
-    match state {
-        _ if total == 0 => "it has no gateways".to_owned(),
-        ClusterState::Live if live == total => "all paths answer".to_owned(),
-        ClusterState::Live => format!("{live} of {total} paths answer{detail}"),
-        ClusterState::Held => format!("only paths in hold-down answer{detail}"),
-        ClusterState::Unknown => "no path has answered yet".to_owned(),
-        ClusterState::Dark => format!("no path answers{detail}"),
+impl ClusterRow {
+    /// Why it is in its state, in words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let (live, total) = (self.live_paths, self.total_paths);
+        let detail = self.worst.as_ref().map(|(node, reason)| format!("; {node}: {reason}")).unwrap_or_default();
+        match self.state {
+            _ if total == 0 => "it has no gateways".to_owned(),
+            ClusterState::Live if live == total => "all paths answer".to_owned(),
+            ClusterState::Live => format!("{live} of {total} paths answer{detail}"),
+            ClusterState::Held => format!("only paths in hold-down answer{detail}"),
+            ClusterState::Unknown => "no path has answered yet".to_owned(),
+            ClusterState::Dark => format!("no path answers{detail}"),
+        }
     }
 }

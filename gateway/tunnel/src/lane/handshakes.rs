@@ -12,7 +12,7 @@ const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
 const SEEK_AFTER: Duration = Duration::from_secs(1);
 /// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
-const HANDSHAKES_AT_ONCE: u32 = 3;
+const HANDSHAKES_AT_ONCE: u32 = 1;
 
 /// Answers to one initiation that are looked at past the guard against floods: whoever floods a lane with handshakes shall not
 /// keep it from making its own.

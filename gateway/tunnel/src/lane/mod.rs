@@ -181,8 +181,7 @@ impl Lane {
                 self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
             }
         }
-        self.timers.publish_soon();
-        self.timers.seek();
+        self.timers.changed();
         self.load.changed(&work);
     }
 

@@ -20,8 +20,8 @@ const PUBLISH: Duration = Duration::from_millis(250);
 /// but for so long, per path, after the last publication.
 const PUBLISH_PATH: Duration = Duration::from_micros(10);
 
-/// Probes sent in one turn: packets that wait go between.
-const AT_ONCE: u32 = 64;
+/// Probes sent in one turn.
+const AT_ONCE: u32 = 16;
 
 /// When what is due.
 pub(super) struct Timers {
@@ -34,7 +34,11 @@ pub(super) struct Timers {
     published: Time,
     /// When the rest of some look for a better candidate is due.
     pub(super) late: Option<Time>,
+    /// Figures published before, whose memory is used again.
+    spare: LaneStatus,
     epoch: u64,
+    /// A configuration was taken over: that was this turn's work.
+    after_change: bool,
     /// Look at once: `next` is no deadline that was missed then.
     requested: bool,
     changed: bool,
@@ -49,6 +53,8 @@ impl Timers {
             publish: now,
             published: now,
             late: None,
+            spare: LaneStatus::default(),
+            after_change: false,
             epoch: 0,
             requested: true,
             changed: true,
@@ -70,9 +76,10 @@ impl Timers {
         (self.requested, self.seek) = (true, Time::START);
     }
 
-    /// Something happened that everybody should know at once.
-    pub(super) fn publish_soon(&mut self) {
-        (self.requested, self.changed) = (true, true);
+    /// A configuration was taken over: all is looked at anew, in the next turn.
+    pub(super) fn changed(&mut self) {
+        (self.after_change, self.changed) = (true, true);
+        self.seek();
     }
 }
 
@@ -85,6 +92,10 @@ impl Lane {
         if now < self.timers.next && !self.timers.requested && !news {
             return;
         }
+        if std::mem::take(&mut self.timers.after_change) {
+            self.load.timers_ran(&Work::begin());
+            return;
+        }
         let work = Work::begin();
         self.paths.handle_lag(now, now.since(self.timers.next));
         self.timers.requested = false;
@@ -92,10 +103,33 @@ impl Lane {
             self.timers.epoch = epoch;
             self.read_boards(now);
         }
-        if now >= self.timers.tick {
+        // What takes long with many peers has a turn of its own: packets that wait go between.
+        let (changed, published) = (self.timers.changed, self.timers.published);
+        let more = if now >= self.timers.tick {
             self.timers.tick = now + TICK;
             self.tick_sessions(now);
+            true
+        } else if now >= self.timers.publish || (changed && now >= published) {
+            self.publish(now);
+            true
+        } else {
+            self.ask(now)
+        };
+        while let Some(event) = self.paths.poll_event() {
+            self.path_event(event);
         }
+        if self.timers.changed {
+            self.timers.publish = self.timers.publish.min(self.timers.published);
+        }
+        let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
+        let next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
+        self.timers.next = self.timers.late.map_or(next, |late| next.min(late));
+        self.timers.requested |= more;
+        self.load.timers_ran(&work);
+    }
+
+    /// Judges paths, begins handshakes and sends probes, as many as are due; true when some are left.
+    fn ask(&mut self, now: Time) -> bool {
         if now >= self.timers.seek || self.timers.late.is_some_and(|late| now >= late) {
             self.timers.seek = now + TICK;
             self.handshakes(now);
@@ -118,21 +152,7 @@ impl Lane {
                 self.send_size_probe(pair, &probe, size, now);
             }
         }
-        while let Some(event) = self.paths.poll_event() {
-            self.path_event(event);
-        }
-        let (changed, published) = (self.timers.changed, self.timers.published);
-        if now >= self.timers.publish || (changed && now >= published) {
-            self.publish(now);
-        } else if changed {
-            self.timers.publish = published;
-        }
-        let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
-        let next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
-        self.timers.next = self.timers.late.map_or(next, |late| next.min(late));
-        // The rest has its turn after waiting packets.
-        self.timers.requested |= left == 0;
-        self.load.timers_ran(&work);
+        left == 0
     }
 
     /// Sessions' own timers.
@@ -296,7 +316,10 @@ impl Lane {
     /// Lets control and the other lanes see this lane's figures.
     pub(super) fn publish(&mut self, now: Time) {
         self.timers.publish = now + PUBLISH;
-        let mut paths = Vec::new();
+        let mut status = std::mem::take(&mut self.timers.spare);
+        status.paths.clear();
+        status.clusters.clear();
+        status.paths.reserve(self.peers.snapshot.paths.len());
         for (index, link) in self.peers.links() {
             let (Some(sender), Some(row)) = (link.sender, self.paths.path_row(index, now)) else { continue };
             let spec = &self.peers.snapshot.paths[link.spec];
@@ -305,7 +328,7 @@ impl Lane {
             spec.board.set(self.index, Some(row.state));
             spec.board.prove(self.index, last_proof);
             self.post_mtu(index);
-            paths.push(LanePath {
+            status.paths.push(LanePath {
                 key: spec.key.clone(),
                 state: row.state,
                 since: at(row.since),
@@ -317,16 +340,10 @@ impl Lane {
             });
         }
         // A thousand paths that come up one after another are not a thousand rows each time.
-        self.timers.published = now + PUBLISH_PATH * paths.len() as u32;
-        let revision = self.peers.snapshot.revision;
-        let clusters = self.paths.cluster_rows(now);
-        self.shared.doors[self.index].publish(LaneStatus {
-            revision,
-            paths,
-            clusters,
-            at: now,
-            load: self.load.told(),
-        });
+        self.timers.published = now + PUBLISH_PATH * status.paths.len() as u32;
+        status.clusters.extend(self.paths.cluster_rows(now));
+        (status.revision, status.at, status.load) = (self.peers.snapshot.revision, now, self.load.told());
+        self.timers.spare = self.shared.doors[self.index].publish(status).unwrap_or_default();
         if std::mem::take(&mut self.timers.changed) {
             self.shared.changed.notify_one();
         }

@@ -15,7 +15,7 @@ use hawser_model::{ClusterId, NodeName, RemoteCluster};
 use crate::forwarding::{Forwarding, PathIndex};
 use crate::paths::event::PathEvent;
 use crate::paths::places::cluster_hash;
-use crate::paths::report::{self, ClusterRow, PathRow};
+use crate::paths::report::{ClusterRow, PathRow};
 use crate::paths::slot::{BoxedSlot, PathInfo, Slot};
 use crate::paths::timers::Timers;
 use crate::prefixes::ClusterIndex;
@@ -157,9 +157,8 @@ impl PathSet {
     }
 
     /// Rows for clusters.
-    #[must_use]
-    pub fn cluster_rows(&self, now: Time) -> Vec<ClusterRow> {
-        self.clusters.iter().map(|cluster| self.cluster_row(cluster, now)).collect()
+    pub fn cluster_rows(&self, now: Time) -> impl Iterator<Item = ClusterRow> {
+        self.clusters.iter().map(move |cluster| self.cluster_row(cluster, now))
     }
 
     /// Rows for paths.
@@ -169,18 +168,17 @@ impl PathSet {
     }
 
     fn cluster_row(&self, cluster: &Cluster, now: Time) -> ClusterRow {
-        let slots: Vec<&Slot> = cluster.paths.iter().filter_map(|&p| self.slot(p)).collect();
+        let slots = || cluster.paths.iter().filter_map(|&p| self.slot(p));
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let (live, total) = (count(slots.iter().filter(|s| s.state().is_live()).count()), count(slots.len()));
-        let worst = slots.iter().filter(|s| !s.state().is_live()).max_by_key(|s| s.since());
+        let worst = slots().filter(|s| !s.state().is_live()).max_by_key(|s| s.since());
         ClusterRow {
             cluster: cluster.id.clone(),
             generation: cluster.generation,
             state: cluster.state,
             since: now.since(cluster.since),
-            reason: report::reason(cluster.state, live, total, worst.map(|s| (&s.info.gateway, s.reason()))),
-            live_paths: live,
-            total_paths: total,
+            live_paths: count(slots().filter(|s| s.state().is_live()).count()),
+            total_paths: count(slots().count()),
+            worst: worst.map(|s| (s.info.gateway.clone(), s.reason())),
             last_failover: cluster.last_failover.map(|(at, took)| (now.since(at), took)),
         }
     }
