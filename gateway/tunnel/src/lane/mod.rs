@@ -183,6 +183,8 @@ impl Lane {
                 self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
             }
         }
+        // What others said meanwhile may have been heard before there was a path that it was about.
+        self.read_boards(now);
         self.timers.publish_soon();
     }
 

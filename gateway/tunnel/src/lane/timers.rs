@@ -168,7 +168,7 @@ impl Lane {
     }
 
     /// What other lanes found.
-    fn read_boards(&mut self, now: Time) {
+    pub(super) fn read_boards(&mut self, now: Time) {
         self.paths.set_own(self.shared.draining.load(Ordering::Relaxed), true);
         let links: Vec<_> = self.peers.links().collect();
         for (path, link) in links {
