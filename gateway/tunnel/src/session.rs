@@ -88,6 +88,11 @@ impl Identity {
         }
     }
 
+    /// The half that peers know.
+    pub(crate) fn key(&self) -> PublicKey {
+        PublicKey(self.public.to_bytes())
+    }
+
     /// Tells whose a datagram is, without trusting it.
     pub(crate) fn admit(&self, datagram: &[u8], from: std::net::IpAddr, out: &mut [u8]) -> Admitted {
         match self.guard.verify_packet(Some(from), datagram, out) {
@@ -220,7 +225,7 @@ mod tests {
     }
 
     fn key(identity: &Identity) -> PublicKey {
-        PublicKey(identity.public.to_bytes())
+        identity.key()
     }
 
     /// An IPv4 packet with nothing inside.
@@ -266,6 +271,37 @@ mod tests {
             assert!(!b.ready(), "after {answered} answers that were lost");
         }
         connect(&mut a, &mut b);
+    }
+
+    #[test]
+    fn a_new_handshake_beside_traffic_loses_nothing() {
+        let (ia, ib) = (identity(1), identity(2));
+        let mut a = WireGuard::new(&ia, key(&ib), 7, None);
+        let mut b = WireGuard::new(&ib, key(&ia), 9, None);
+        connect(&mut a, &mut b);
+        let (mut x, mut y, mut plain) = ([0u8; 2048], [0u8; 2048], [0u8; 2048]);
+        let seal = |from: &mut WireGuard| {
+            let mut out = [0u8; 2048];
+            let n = from.seal(&packet(), &mut out).expect("there is a session all the time");
+            out[..n].to_vec()
+        };
+        // Sealed before and in the middle of the handshake, arriving after it.
+        let mut late = vec![seal(&mut a)];
+        let mut late_back = vec![seal(&mut b)];
+        let n = a.initiate(&mut x).unwrap();
+        late.push(seal(&mut a));
+        let Opened::Initiation(n) = b.open(&x[..n], &mut y) else { panic!("no answer to the initiation") };
+        late_back.push(seal(&mut b));
+        let Opened::Response(n) = a.open(&y[..n], &mut x) else { panic!("response refused") };
+        late.push(seal(&mut a));
+        assert_eq!(b.open(&x[..n], &mut y), Opened::Keepalive);
+        late_back.push(seal(&mut b));
+        for message in late {
+            assert_eq!(b.open(&message, &mut plain), Opened::Packet(28));
+        }
+        for message in late_back {
+            assert_eq!(a.open(&message, &mut plain), Opened::Packet(28));
+        }
     }
 
     fn both_refuse_replays(from: &mut WireGuard, to: &mut WireGuard, slot: u32) {

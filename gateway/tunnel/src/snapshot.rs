@@ -7,6 +7,7 @@ use hawser_datapath::pmtu;
 use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
 
 use crate::config::{PeerCluster, PeerGateway, Peers};
+use crate::rotation::Identities;
 use crate::shared::Board;
 
 /// Which path: this gateway to that one. A cluster that joined anew has new paths.
@@ -57,10 +58,12 @@ pub(crate) struct Snapshot {
     pub(crate) hosts: Vec<IpAddr>,
     /// Paths in the order of `peers`: lanes, control and reports all count them by this.
     pub(crate) paths: Vec<PathSpec>,
+    /// Each lane's own keys.
+    pub(crate) identities: Arc<[Identities]>,
 }
 
 impl Snapshot {
-    /// Lays `peers` out. `previous` gives paths that stay their boards; `mtu` tells the largest inner packet towards a
+    /// Lays `peers` out. `previous` gives paths that stay their boards, and the lanes their keys; `mtu` tells the largest inner packet towards a
     /// set of addresses, `hosts` are the addresses of this host's links.
     pub(crate) fn new(
         peers: Peers,
@@ -95,7 +98,14 @@ impl Snapshot {
             }
         }
         let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
-        Self { revision: previous.map_or(1, |p| p.revision + 1), peers: Arc::new(peers), clusters, hosts, paths }
+        let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
+        let revision = previous.map_or(1, |p| p.revision + 1);
+        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, identities }
+    }
+
+    /// The same with these keys.
+    pub(crate) fn with_identities(self, identities: Vec<Identities>) -> Self {
+        Self { identities: identities.into(), ..self }
     }
 }
 

@@ -24,6 +24,8 @@ pub struct PathInfo {
     pub remote_lane: u8,
     /// That lane's key.
     pub remote_key: PublicKey,
+    /// The key that will replace it.
+    pub remote_next_key: Option<PublicKey>,
     /// False for a plain WireGuard peer.
     pub probes: bool,
     /// True where this lane has no session with the peer and hands its packets to lane 0.

@@ -119,7 +119,7 @@ impl Lane {
         let spec = &self.peers.snapshot.paths[state.spec];
         let room = &mut self.writes.room(len)[..len];
         if probe::is_probe(room) {
-            let decoded = Probe::decode(room, state.probe_address, self.probe_address);
+            let decoded = Probe::decode(room, state.addresses.1, state.addresses.0);
             return match decoded {
                 Some(probe) => self.probed(pair, &probe, now.before(received.waited())),
                 None => self.counters.dropped(DropReason::BadProbe),
@@ -147,13 +147,19 @@ impl Lane {
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
-        let pair = match self.identity.admit(datagram, from.ip(), &mut out) {
-            Admitted::Initiation(key) => self.peers.by_key(key),
-            Admitted::Session(receiver) => self.peers.by_receiver(receiver),
-            Admitted::CookieWanted(len) => return self.send_now(from, &out[..len]),
-            Admitted::Rejected => None,
+        // A message names the key it is for by its first checksum only: the next one is tried where the current one fails.
+        let admitted = self.peers.identities().iter().find_map(|identity| {
+            let admitted = identity.admit(datagram, from.ip(), &mut out);
+            (admitted != Admitted::Rejected).then(|| (identity.key(), admitted))
+        });
+        let pair = match admitted {
+            Some((own, Admitted::Initiation(key))) => self.peers.by_keys(own, key),
+            Some((_, Admitted::Session(receiver))) => self.peers.by_receiver(receiver),
+            Some((_, Admitted::CookieWanted(len))) => return self.send_now(from, &out[..len]),
+            Some((_, Admitted::Rejected)) | None => None,
         };
-        let Some(pair) = pair else {
+        // No session begins by a key that was replaced.
+        let Some(pair) = pair.filter(|&pair| self.peers.pairs[pair].ends.is_none()) else {
             return self.counters.dropped(DropReason::NotOurs);
         };
         let was_ready = self.peers.pairs[pair].session.ready();
@@ -188,6 +194,11 @@ impl Lane {
                 let state = &self.peers.pairs[pair];
                 // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
                 let ours = state.sent.recognise(&quoted[..error.quoted], now);
+                // The same error concerns one of several sessions between the same addresses.
+                let in_use = self.peers.link(state.path).is_some_and(|link| link.sender == Some(pair));
+                if ours.is_none() && !in_use {
+                    continue;
+                }
                 if error.kind == IcmpKind::TooBig {
                     // What it says of sizes is not believed, but worth a look where it quotes us.
                     if ours.is_some() {

@@ -1,8 +1,9 @@
-//! A lane: one thread with one TUN queue, one UDP port, one key, and a session with every peer lane that talks to it.
+//! A lane: one thread with one TUN queue, one UDP port, one key, and a session with every peer lane that talks to it (more
+//! than one of each while keys are replaced).
 //!
 //! The loop takes a burst from each source, then what its timers want, then waits. Nothing on the packet path locks,
 //! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` handshakes, probes and
-//! verdicts; `peers` holds the sessions they work on. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
+//! verdicts; `peers` holds the sessions they work on, each a `pair`. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
 //! that the lane that sees a path die moves its flows with its next packet; the others are told by the board and the bell.
 
 mod attempts;
@@ -10,19 +11,20 @@ mod batch;
 mod buffers;
 mod inbound;
 mod outbound;
+mod pair;
 mod peers;
 mod sent;
 mod timers;
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hawser_datapath::{Counters, Limiter, PathConfig, PathSet, Policy, probe};
+use hawser_datapath::{Counters, Limiter, PathConfig, PathSet, Policy};
 use hawser_liveness::Config;
-use hawser_model::{IpFamily, PublicKey};
+use hawser_model::IpFamily;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tun_rs::SyncDevice;
@@ -32,7 +34,7 @@ use self::buffers::{TunPackets, TunWrites};
 use self::peers::Peers;
 use self::timers::Timers;
 use crate::raw::RawSender;
-use crate::session::{Identity, Session as _};
+use crate::session::Session as _;
 use crate::shared::{Handover, Shared};
 use crate::snapshot::Snapshot;
 use crate::udp::{LaneSocket, RECEIVE_MAX};
@@ -43,8 +45,6 @@ const BURST: usize = 8;
 /// What a lane owns from its start.
 pub(crate) struct Parts {
     pub(crate) index: usize,
-    pub(crate) key: PublicKey,
-    pub(crate) identity: Identity,
     pub(crate) tun: SyncDevice,
     pub(crate) sockets: Vec<LaneSocket>,
     pub(crate) raw: RawSender,
@@ -57,9 +57,6 @@ pub(crate) struct Parts {
 pub(crate) struct Lane {
     index: usize,
     shared: Arc<Shared>,
-    identity: Identity,
-    /// Where this lane's probes come from.
-    probe_address: Ipv6Addr,
     tun: SyncDevice,
     sockets: Vec<LaneSocket>,
     raw: RawSender,
@@ -95,7 +92,6 @@ impl Lane {
         let paths = PathSet::new(PathConfig { lane: parts.index as u8, liveness });
         let mut lane = Self {
             index: parts.index,
-            probe_address: probe::address(&parts.key),
             peers: Peers::new(parts.index, shared.doors.len(), Arc::clone(&snapshot)),
             paths,
             policy: Policy::default(),
@@ -107,7 +103,6 @@ impl Lane {
             writes: TunWrites::new(parts.tun.udp_gso()),
             datagrams: vec![0; RECEIVE_MAX],
             reply: Vec::new(),
-            identity: parts.identity,
             tun: parts.tun,
             sockets: parts.sockets,
             raw: parts.raw,
@@ -174,8 +169,8 @@ impl Lane {
         }
         let hosts = snapshot.hosts.iter().copied();
         self.policy = Policy::new(Arc::clone(self.paths.forwarding(now).prefixes()), hosts);
-        self.peers.apply(snapshot, &self.paths, &self.identity, now);
-        let links: Vec<_> = self.peers.links().collect();
+        self.peers.apply(&snapshot, &self.paths, now);
+        let links: Vec<_> = self.peers.links().map(|(path, link)| (path, link.clone())).collect();
         for (path, link) in links {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
             self.paths.handle(path, now, |life| life.handle_session(ready, now));

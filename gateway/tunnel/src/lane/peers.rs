@@ -1,53 +1,40 @@
 //! A lane's sessions, rebuilt from each snapshot without losing what stays.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use hawser_datapath::paths::lane_pairs;
-use hawser_datapath::{PathIndex, PathSet, probe};
+use hawser_datapath::paths::{PathInfo, lane_pairs};
+use hawser_datapath::{PathIndex, PathSet};
 use hawser_liveness::Time;
-use hawser_model::PublicKey;
+use hawser_model::{Lane, PublicKey};
 
-use super::attempts::Attempts;
-use super::sent::Sent;
-use crate::session::{Identity, Session as _, WireGuard};
+use super::pair::{Origin, Pair, Standing};
+use crate::rotation::Identities;
+use crate::session::{Identity, Session as _};
 use crate::snapshot::{PathKey, PathSpec, Snapshot, is_inner};
+use crate::status::NextKey;
 
 /// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
 const PLAIN_KEEPALIVE: u16 = 25;
 /// Session numbers have 24 bits.
 const SLOT_MASK: u32 = 0x00ff_ffff;
-
-/// One session with one remote lane.
-pub(crate) struct Pair {
-    /// The path it belongs to, in the lane's path set.
-    pub(crate) path: PathIndex,
-    /// The same in [`Snapshot::paths`].
-    pub(crate) spec: usize,
-    pub(crate) remote_lane: usize,
-    pub(crate) key: PublicKey,
-    /// Where the peer's probes come from.
-    pub(crate) probe_address: Ipv6Addr,
-    /// Whether this lane sends the path's packets by it; it only receives by others.
-    pub(crate) sends: bool,
-    pub(crate) slot: u32,
-    pub(crate) session: WireGuard,
-    /// Where the peer was last heard from, by authenticated data.
-    pub(crate) endpoint: Option<SocketAddr>,
-    /// Its UDP port at every candidate address.
-    pub(crate) port: u16,
-    pub(crate) attempts: Attempts,
-    pub(crate) sent: Sent,
-}
+/// Sessions of replaced keys end by age at this at the latest (WireGuard's REJECT_AFTER_TIME).
+const SESSION_MAX: Duration = Duration::from_secs(180);
 
 /// Where a path of the path set leads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Link {
     /// Index in [`Snapshot::paths`].
     pub(crate) spec: usize,
-    /// The session to send by, if this lane has one.
+    /// The session to send by, if this lane has one: the best of `choices`.
     pub(crate) sender: Option<usize>,
+    /// The sessions with the lane that this one sends to.
+    choices: Range<usize>,
+    /// These, and those with the lanes that it only receives from.
+    all: Range<usize>,
     /// Hints of other lanes that were seen.
     pub(crate) hints: u64,
 }
@@ -57,13 +44,17 @@ pub(crate) struct Peers {
     lane: usize,
     lanes: usize,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// Those with the same remote lane are neighbours.
     pub(crate) pairs: Vec<Pair>,
     /// By path index; indexes that are not in use have none.
     links: Vec<Option<Link>>,
     by_slot: HashMap<u32, usize>,
-    by_key: HashMap<PublicKey, usize>,
+    by_keys: HashMap<(PublicKey, PublicKey), usize>,
     next_slot: u32,
 }
+
+/// The pairs of the last snapshot, by path and remote lane.
+type Old = HashMap<(PathKey, usize), Vec<Pair>>;
 
 impl Peers {
     /// No sessions; the first [`Self::apply`] makes them.
@@ -75,50 +66,112 @@ impl Peers {
             pairs: Vec::new(),
             links: Vec::new(),
             by_slot: HashMap::new(),
-            by_key: HashMap::new(),
+            by_keys: HashMap::new(),
             next_slot: 1,
         }
     }
 
-    /// Takes over a snapshot that `paths` was just given: sessions with the same peer lane and key go on, all others end
-    /// here and now.
-    pub(crate) fn apply(&mut self, snapshot: Arc<Snapshot>, paths: &PathSet, identity: &Identity, now: Time) {
-        let old_snapshot = Arc::clone(&self.snapshot);
-        let mut old: HashMap<(PathKey, usize, PublicKey), Pair> = self
-            .pairs
-            .drain(..)
-            .map(|pair| ((old_snapshot.paths[pair.spec].key.clone(), pair.remote_lane, pair.key), pair))
-            .collect();
+    /// This lane's own keys.
+    pub(crate) fn identities(&self) -> &Identities {
+        &self.snapshot.identities[self.lane]
+    }
+
+    /// Takes over a snapshot that `paths` was just given: sessions between the same lanes and keys go on. Those of a key that
+    /// was replaced as announced still receive for a while; all others end here and now.
+    pub(crate) fn apply(&mut self, snapshot: &Arc<Snapshot>, paths: &PathSet, now: Time) {
+        let old_snapshot = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
+        let mut old = Old::new();
+        for pair in self.pairs.drain(..) {
+            let key = old_snapshot.paths[pair.spec].key.clone();
+            old.entry((key, pair.remote_lane)).or_default().push(pair);
+        }
         self.by_slot.clear();
-        self.by_key.clear();
+        self.by_keys.clear();
         self.links.clear();
         for (path, info) in paths.paths() {
-            let key =
-                PathKey { cluster: info.cluster.clone(), generation: info.generation, gateway: info.gateway.clone() };
-            let Some(spec_index) = snapshot.paths.iter().position(|spec| spec.key == key) else { continue };
-            let spec = &snapshot.paths[spec_index];
-            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
+            let is = |spec: &PathSpec| {
+                let (key, of) = (&spec.key, (&info.cluster, info.generation, &info.gateway));
+                (&key.cluster, key.generation, &key.gateway) == of
+            };
+            let Some(index) = snapshot.paths.iter().position(is) else { continue };
+            let before = old_snapshot.paths.iter().find(|spec| is(spec));
+            let spec = &snapshot.paths[index];
+            let mut link = Link { spec: index, sender: None, choices: 0..0, all: 0..0, hints: spec.board.hints() };
+            let start = self.pairs.len();
             for remote in self.remote_lanes(spec) {
-                let lane = &spec.lanes[remote];
-                let mut pair = old
-                    .remove(&(spec.key.clone(), remote, lane.public_key))
-                    .unwrap_or_else(|| self.new_pair(identity, spec, remote, now));
-                (pair.path, pair.spec, pair.port) = (path, spec_index, lane.port);
-                pair.sends = usize::from(info.remote_lane) == remote;
-                if pair.sends {
-                    link.sender = Some(self.pairs.len());
+                let known = old.remove(&(spec.key.clone(), remote)).unwrap_or_default();
+                let announced =
+                    before.and_then(|b| b.lanes.get(remote)).is_some_and(|b| follows(b, &spec.lanes[remote]));
+                let first = self.pairs.len();
+                self.add_group(spec, remote, known, announced, now);
+                self.place(first, path, index, info);
+                if usize::from(info.remote_lane) == remote {
+                    link.choices = first..self.pairs.len();
+                    link.sender = self.best(&link.choices);
                 }
-                self.by_slot.insert(pair.slot, self.pairs.len());
-                self.by_key.insert(pair.key, self.pairs.len());
-                self.pairs.push(pair);
             }
+            link.all = start..self.pairs.len();
             let at = usize::from(path);
             if self.links.len() <= at {
                 self.links.resize(at + 1, None);
             }
             self.links[at] = Some(link);
         }
-        self.snapshot = snapshot;
+    }
+
+    /// The sessions with one remote lane: one for each of our keys and each of its, and those that are running out.
+    fn add_group(&mut self, spec: &PathSpec, remote: usize, mut known: Vec<Pair>, announced: bool, now: Time) {
+        let (own, lane) = (self.identities().clone(), &spec.lanes[remote]);
+        let own = [(Some(&own.current), Standing::Current), (own.next.as_ref(), Standing::Next)];
+        let theirs = [(Some(lane.public_key), Standing::Current), (lane.next_public_key, Standing::Next)];
+        for (identity, ours) in own.iter().filter_map(|&(identity, standing)| Some((identity?, standing))) {
+            for (key, standing) in theirs.iter().filter_map(|&(key, standing)| Some((key?, standing))) {
+                let at = known.iter().position(|pair| pair.keys == (identity.key(), key) && pair.ends.is_none());
+                let mut pair = match at {
+                    Some(at) => known.swap_remove(at),
+                    None => self.new_pair(identity, spec, remote, key, now),
+                };
+                pair.standing = (ours, standing);
+                self.pairs.push(pair);
+            }
+        }
+        let current = own[0].0.map(|identity| identity.key());
+        for mut pair in known.into_iter().filter(|_| announced) {
+            let ends = *pair.ends.get_or_insert(now + SESSION_MAX);
+            let of = |ours: bool| if ours { Standing::Current } else { Standing::Old };
+            pair.standing = (of(Some(pair.keys.0) == current), of(pair.keys.1 == lane.public_key));
+            if pair.session.ready() && now < ends {
+                self.pairs.push(pair);
+            }
+        }
+    }
+
+    fn new_pair(
+        &mut self,
+        identity: &Identity,
+        spec: &PathSpec,
+        remote_lane: usize,
+        remote: PublicKey,
+        now: Time,
+    ) -> Pair {
+        let slot = self.next_slot & SLOT_MASK;
+        self.next_slot = self.next_slot.wrapping_add(1);
+        let keepalive = (!spec.probes).then_some(PLAIN_KEEPALIVE);
+        Pair::new(&Origin { identity, remote, remote_lane, slot, keepalive }, now)
+    }
+
+    /// Tells the pairs from `first` on where they belong, and finds them from now on.
+    fn place(&mut self, first: usize, path: PathIndex, spec: usize, info: &PathInfo) {
+        for index in first..self.pairs.len() {
+            let pair = &mut self.pairs[index];
+            (pair.path, pair.spec) = (path, spec);
+            pair.port = self.snapshot.paths[spec].lanes[pair.remote_lane].port;
+            pair.sends = usize::from(info.remote_lane) == pair.remote_lane;
+            self.by_slot.insert(pair.slot, index);
+            if pair.ends.is_none() {
+                self.by_keys.insert(pair.keys, index);
+            }
+        }
     }
 
     /// The lanes of a path's far end that this lane has sessions with.
@@ -131,36 +184,15 @@ impl Peers {
         pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
     }
 
-    fn new_pair(&mut self, identity: &Identity, spec: &PathSpec, remote: usize, now: Time) -> Pair {
-        let slot = self.next_slot & SLOT_MASK;
-        self.next_slot = self.next_slot.wrapping_add(1);
-        let keepalive = (!spec.probes).then_some(PLAIN_KEEPALIVE);
-        let key = spec.lanes[remote].public_key;
-        Pair {
-            path: 0,
-            spec: 0,
-            remote_lane: remote,
-            key,
-            probe_address: probe::address(&key),
-            sends: false,
-            slot,
-            session: WireGuard::new(identity, key, slot, keepalive),
-            endpoint: None,
-            port: 0,
-            attempts: Attempts::new(now, key.0[0]),
-            sent: Sent::default(),
-        }
-    }
-
     /// The pair whose session takes receiver index `receiver`.
     #[inline]
     pub(crate) fn by_receiver(&self, receiver: u32) -> Option<usize> {
         self.by_slot.get(&(receiver >> 8)).copied()
     }
 
-    /// The pair with that peer lane.
-    pub(crate) fn by_key(&self, key: PublicKey) -> Option<usize> {
-        self.by_key.get(&key).copied()
+    /// The pair of that key of ours and that one of a peer.
+    pub(crate) fn by_keys(&self, own: PublicKey, remote: PublicKey) -> Option<usize> {
+        self.by_keys.get(&(own, remote)).copied()
     }
 
     /// The pairs that talk to `address`, for ICMP errors.
@@ -175,8 +207,8 @@ impl Peers {
     }
 
     /// All paths and where they lead.
-    pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, Link)> + '_ {
-        self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, (*link)?)))
+    pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, &Link)> + '_ {
+        self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, link.as_ref()?)))
     }
 
     pub(crate) fn saw_hints(&mut self, path: PathIndex, hints: u64) {
@@ -185,12 +217,56 @@ impl Peers {
         }
     }
 
+    fn best(&self, choices: &Range<usize>) -> Option<usize> {
+        choices.clone().max_by_key(|&index| self.pairs[index].merit())
+    }
+
+    /// Chooses a path's sending session anew; whether packets can be sealed by it.
+    pub(crate) fn choose(&mut self, path: PathIndex) -> bool {
+        let Some(choices) = self.link(path).map(|link| link.choices.clone()) else { return false };
+        let best = self.best(&choices);
+        if let Some(Some(link)) = self.links.get_mut(usize::from(path)) {
+            link.sender = best;
+        }
+        best.is_some_and(|pair| self.pairs[pair].session.ready())
+    }
+
     /// The path's sending session and the peer's address, if packets can be sealed now.
     #[inline]
     pub(crate) fn ready_sender(&self, path: PathIndex) -> Option<(usize, SocketAddr)> {
         let index = self.link(path)?.sender?;
         let pair = &self.pairs[index];
         if pair.session.ready() { pair.endpoint.map(|e| (index, e)) } else { None }
+    }
+
+    /// The best usable pair with the same remote lane as `pair`.
+    pub(crate) fn usable_like(&self, pair: usize) -> Option<&Pair> {
+        let like = &self.pairs[pair];
+        let same = |other: &&Pair| (other.path, other.remote_lane) == (like.path, like.remote_lane);
+        let after = self.pairs[pair..].iter().take_while(same);
+        let before = self.pairs[..pair].iter().rev().take_while(same);
+        after.chain(before).filter(|other| other.is_usable()).max_by_key(|other| other.merit())
+    }
+
+    /// Whether some session of a replaced key has run out, so that another [`Self::apply`] drops it.
+    pub(crate) fn has_ended(&self, now: Time) -> bool {
+        self.pairs.iter().any(|pair| pair.ends.is_some_and(|ends| now >= ends || !pair.session.ready()))
+    }
+
+    /// How far our next key is with a path: nothing, where there is no next key.
+    pub(crate) fn next_key(&self, path: PathIndex) -> Option<NextKey> {
+        let next = self.identities().next.as_ref()?.key();
+        let of_path = self.pairs[self.link(path)?.all.clone()].iter().filter(|pair| pair.session.ready());
+        let moved: Vec<usize> =
+            of_path.clone().filter(|pair| pair.keys.0 == next).map(|pair| pair.remote_lane).collect();
+        let waits = of_path.clone().any(|pair| !moved.contains(&pair.remote_lane));
+        Some(if waits {
+            NextKey::Waiting
+        } else if moved.is_empty() {
+            NextKey::Dark
+        } else {
+            NextKey::InUse
+        })
     }
 
     /// Where a handshake initiation of `pair` goes: to the one endpoint while it works, else everywhere.
@@ -209,4 +285,9 @@ impl Peers {
     pub(crate) fn may_roam_to(&self, address: IpAddr) -> bool {
         !is_inner(&self.snapshot.peers, address)
     }
+}
+
+/// Whether a lane's keys go on from others as those announced.
+fn follows(before: &Lane, now: &Lane) -> bool {
+    now.public_key == before.public_key || Some(now.public_key) == before.next_public_key
 }

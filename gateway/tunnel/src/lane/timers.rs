@@ -8,8 +8,9 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::pair::is_wanted;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
-use crate::status::{LanePath, LaneStatus};
+use crate::status::{LanePath, LaneStatus, NextKey, carries};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(100);
@@ -95,11 +96,13 @@ impl Lane {
 
     /// Sessions' own timers.
     fn tick_sessions(&mut self, now: Time) {
-        self.identity.tick();
+        self.peers.identities().iter().for_each(|identity| identity.tick());
         let mut message = [0u8; MESSAGE_MAX];
         for pair in 0..self.peers.pairs.len() {
             let was_ready = self.peers.pairs[pair].session.ready();
-            if let Some(len) = self.peers.pairs[pair].session.tick(&mut message) {
+            let due = self.peers.pairs[pair].session.tick(&mut message);
+            // A session of a replaced key runs out.
+            if let Some(len) = due.filter(|_| self.peers.pairs[pair].ends.is_none()) {
                 let everywhere = !was_ready || self.is_lost(pair, now);
                 for to in self.peers.targets(pair, everywhere) {
                     self.send_now(to, &message[..len]);
@@ -107,9 +110,13 @@ impl Lane {
             }
             match (was_ready, self.peers.pairs[pair].session.ready()) {
                 (false, true) => self.established(pair, now),
-                (true, false) => self.session_changed(pair, false, now),
+                (true, false) => self.session_changed(pair, now),
                 _ => {}
             }
+        }
+        if self.peers.has_ended(now) {
+            let snapshot = std::sync::Arc::clone(&self.peers.snapshot);
+            self.take(snapshot);
         }
     }
 
@@ -122,13 +129,16 @@ impl Lane {
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway,
             remote_lane = state.remote_lane, endpoint = ?state.endpoint, "session established"
         );
-        self.session_changed(pair, true, now);
+        self.session_changed(pair, now);
     }
 
-    fn session_changed(&mut self, pair: usize, alive: bool, now: Time) {
+    /// A session came or went: its path goes by the best that there is.
+    fn session_changed(&mut self, pair: usize, now: Time) {
         let state = &self.peers.pairs[pair];
         if state.sends {
-            self.paths.handle(state.path, now, |life| life.handle_session(alive, now));
+            let path = state.path;
+            let alive = self.peers.choose(path);
+            self.paths.handle(path, now, |life| life.handle_session(alive, now));
             self.timers.request();
         }
     }
@@ -147,11 +157,19 @@ impl Lane {
             if !state.attempts.due(now) {
                 continue;
             }
-            let everywhere = !state.session.ready() || self.is_lost(pair, now);
-            if !everywhere && state.session.age().is_none_or(|age| age < RENEW_AFTER) {
+            let (ready, lost) = (state.session.ready(), self.is_lost(pair, now));
+            if ready && !lost && state.session.age().is_none_or(|age| age < RENEW_AFTER) {
                 continue;
             }
-            let targets = self.peers.targets(pair, everywhere);
+            let best = self.peers.usable_like(pair).filter(|_| !lost);
+            if !is_wanted(state.standing, best.map(|pair| pair.standing)) {
+                continue;
+            }
+            // Beside a session of other keys that works, the peer is where that one has it.
+            let targets = match best.and_then(|best| best.endpoint) {
+                Some(endpoint) if !ready => vec![endpoint],
+                _ => self.peers.targets(pair, !ready || lost),
+            };
             let state = &mut self.peers.pairs[pair];
             state.attempts.made(now);
             if targets.is_empty() {
@@ -170,7 +188,7 @@ impl Lane {
     /// What other lanes found.
     pub(super) fn read_boards(&mut self, now: Time) {
         self.paths.set_own(self.shared.draining.load(Ordering::Relaxed), true);
-        let links: Vec<_> = self.peers.links().collect();
+        let links: Vec<_> = self.peers.links().map(|(path, link)| (path, link.clone())).collect();
         for (path, link) in links {
             let spec = &self.peers.snapshot.paths[link.spec];
             let (hints, mirror) = (spec.board.hints(), spec.board.get(0));
@@ -202,8 +220,8 @@ impl Lane {
             }
             PathEvent::Hint { cluster, gateway } => {
                 let Some(path) = self.paths.find(&cluster, &gateway) else { return };
-                let Some(link) = self.peers.link(path).copied() else { return };
-                let hints = self.peers.snapshot.paths[link.spec].board.hint();
+                let Some(spec) = self.peers.link(path).map(|link| link.spec) else { return };
+                let hints = self.peers.snapshot.paths[spec].board.hint();
                 self.peers.saw_hints(path, hints);
                 self.shared.announce();
             }
@@ -241,7 +259,7 @@ impl Lane {
     fn send_probe(&mut self, pair: usize, probe: &Probe, now: Time) {
         let state = &mut self.peers.pairs[pair];
         let Some(to) = state.endpoint else { return };
-        let inner = probe.encode(self.probe_address, state.probe_address);
+        let inner = probe.encode(state.addresses.0, state.addresses.1);
         let mut sealed = [0u8; probe::LEN + SEAL_OVERHEAD + MESSAGE_MAX];
         match state.session.seal(&inner, &mut sealed) {
             Some(len) => {
@@ -256,7 +274,7 @@ impl Lane {
     fn send_size_probe(&mut self, pair: usize, probe: &Probe, size: u16, now: Time) {
         let state = &mut self.peers.pairs[pair];
         let Some(to) = state.endpoint else { return };
-        let inner = probe.encode_padded(self.probe_address, state.probe_address, size);
+        let inner = probe.encode_padded(state.addresses.0, state.addresses.1, size);
         let mut sealed = vec![0u8; inner.len() + SEAL_OVERHEAD + MESSAGE_MAX];
         if let Some(len) = state.session.seal(&inner, &mut sealed) {
             state.sent.note(&sealed[..len], now);
@@ -298,6 +316,7 @@ impl Lane {
                 last_heard: row.heard.map(at),
                 endpoint: pair.endpoint,
                 session_age: pair.session.age(),
+                next_key: self.peers.next_key(index).map(|next| if carries(row.state) { next } else { NextKey::Dark }),
                 row,
             });
         }

@@ -83,8 +83,8 @@ impl PathSet {
     }
 
     /// Makes the set that of these clusters, this cluster's prefixes being `own`. Paths are numbered anew, in order; those
-    /// that stay keep their life. One whose generation, remote lane or its key changed starts a new one. Returns the
-    /// prefixes that had to be left out.
+    /// that stay keep their life. One whose generation or remote lane changed starts a new one, or whose key did without
+    /// being announced before as the next one. Returns the prefixes that had to be left out.
     pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Vec<Skipped> {
         let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
         let mut old = std::mem::take(&mut self.slots);
@@ -97,7 +97,7 @@ impl PathSet {
                 if twice || self.slots.len() >= usize::from(PathIndex::MAX) - 1 {
                     continue;
                 }
-                let slot = match old.iter().position(|slot| same_session(&slot.info, &info)) {
+                let slot = match old.iter().position(|slot| same_path(&slot.info, &info)) {
                     Some(place) => Slot { info, armed: None, sizing: false, ..old.swap_remove(place) },
                     None => Slot::new(info, self.cfg.liveness, now),
                 };
@@ -129,13 +129,15 @@ impl PathSet {
     fn info(&self, cluster_index: ClusterIndex, cluster: &RemoteCluster, gateway: &Gateway) -> Option<PathInfo> {
         let lanes = u8::try_from(gateway.lanes.len()).unwrap_or(u8::MAX);
         let remote_lane = if gateway.probes { self.cfg.lane.checked_rem(lanes)? } else { 0 };
+        let lane = gateway.lanes.get(usize::from(remote_lane))?;
         Some(PathInfo {
             cluster: cluster.id.clone(),
             generation: cluster.generation,
             cluster_index,
             gateway: gateway.node.clone(),
             remote_lane,
-            remote_key: gateway.lanes.get(usize::from(remote_lane))?.public_key,
+            remote_key: lane.public_key,
+            remote_next_key: lane.next_public_key,
             probes: gateway.probes,
             hand_over: !gateway.probes && self.cfg.lane != 0,
         })
@@ -256,8 +258,9 @@ impl Cluster {
     }
 }
 
-/// Whether two descriptions are of one path with one session.
-fn same_session(a: &PathInfo, b: &PathInfo) -> bool {
-    (&a.cluster, a.generation, &a.gateway, a.remote_lane, a.remote_key, a.probes)
-        == (&b.cluster, b.generation, &b.gateway, b.remote_lane, b.remote_key, b.probes)
+/// Whether a path goes on as another: the same ends, and the same key or the one that was announced to replace it.
+fn same_path(old: &PathInfo, new: &PathInfo) -> bool {
+    (&old.cluster, old.generation, &old.gateway, old.remote_lane, old.probes)
+        == (&new.cluster, new.generation, &new.gateway, new.remote_lane, new.probes)
+        && (old.remote_key == new.remote_key || old.remote_next_key == Some(new.remote_key))
 }
