@@ -36,7 +36,8 @@ pub struct MembershipSpec {
     /// Nodes that peers and route agents should stop choosing as gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained_nodes: Vec<String>,
-    /// Age at which lane keys are replaced, e.g. `720h`; absent: only on request.
+    /// Age at which lane keys are replaced, e.g. `720h`, an hour at least; gateways of a cluster take turns. Absent: only on
+    /// request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_keys_after: Option<String>,
     /// Age of the last contact with the broker after which peers are dropped, e.g. `24h`; absent: never.
