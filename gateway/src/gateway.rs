@@ -1,12 +1,15 @@
 //! The loop: looks at the local API, applies what follows to the tunnel, writes this gateway's own object.
 //!
-//! Level-triggered: each turn derives everything anew and applies the difference. A turn that fails is taken again.
+//! Level-triggered: each turn derives everything anew and applies the difference. A turn that fails is taken again. `keys`
+//! is the part of a turn that replaces the lanes' keys.
+
+mod keys;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hawser_api::core::Node;
@@ -27,7 +30,7 @@ use crate::plan::{Plan, Problem, lane_spec, plan};
 use crate::publish::{self, Publisher};
 use crate::resolve::{self, Answers};
 use crate::responder::{Counts, Responder, Said};
-use crate::rotation::{Now, Rotation, Step, Wishes};
+use crate::rotation::{Rotation, Wishes};
 use crate::state::Shared;
 use crate::view::{Inputs, Seen, look, wishes};
 
@@ -245,42 +248,6 @@ impl Gateway {
 
     fn lanes(&self) -> Vec<LaneInfo> {
         self.shared.lock().tunnel.as_ref().map(Tunnel::lanes).unwrap_or_default()
-    }
-
-    /// Takes the next step of a replacement of keys, if one is due; one that fails is due again with the next turn.
-    fn rotate(&mut self, wishes: &Wishes) {
-        let mut state = self.shared.lock();
-        let Some(tunnel) = &state.tunnel else { return };
-        let (lanes, begun) = (tunnel.lanes(), tunnel.rotation());
-        let now = Now { steady: Instant::now(), wall: SystemTime::now() };
-        let paths = begun.as_ref().map(|rotation| (rotation.since, rotation.paths.as_slice()));
-        let published = self.publisher.has_next_keys(&lanes);
-        let step = self.rotation.judge(wishes, &self.config.node, &lanes, paths, published, now);
-        let done = match step {
-            Some(Step::Prepare) => tunnel.prepare_keys(),
-            Some(Step::Promote) => tunnel.promote_keys(),
-            None => Ok(()),
-        };
-        match (step, &done) {
-            (_, Err(error)) => tracing::warn!(%error, "the keys can't be replaced; the next turn tries again"),
-            (Some(Step::Prepare), Ok(())) => tracing::info!("next keys made: peers are told before they are used"),
-            (Some(Step::Promote), Ok(())) => tracing::info!("keys replaced by the next ones"),
-            (None, Ok(())) => {}
-        }
-        if step.is_some() {
-            // What is told of it is never behind what was done.
-            let begun = tunnel.rotation();
-            let paths = begun.as_ref().map(|rotation| (rotation.since, rotation.paths.as_slice()));
-            self.rotation.judge(wishes, &self.config.node, &tunnel.lanes(), paths, false, now);
-        }
-        let is_answer = done.is_ok() && (step == Some(Step::Prepare) || begun.is_some());
-        if is_answer
-            && self.rotation.answer(wishes)
-            && let Some(Err(error)) = self.rotation.answered().map(|request| self.memory.answer(request))
-        {
-            tracing::warn!(%error, "an answered request can't be kept on disk; after a restart it may be answered again");
-        }
-        state.rotation = self.rotation.progress().cloned();
     }
 
     async fn start(&mut self, plan: &Plan) -> anyhow::Result<()> {

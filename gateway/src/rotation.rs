@@ -137,6 +137,10 @@ impl Rotation {
             total: paths.len(),
             waiting_for: paths.iter().filter_map(|path| self.reason(path)).take(REASONS_MAX).collect(),
         });
+        // Something came between: the other lanes go on with it.
+        if lanes.iter().any(|lane| lane.next.is_none()) {
+            return Some(Step::Prepare);
+        }
         (published && !alone && self.paths.values().all(done)).then_some(Step::Promote)
     }
 
@@ -210,6 +214,8 @@ mod tests {
         begun: Option<Vec<RotatingPath>>,
         published: bool,
         key_age: Duration,
+        /// One lane has no next key.
+        torn: bool,
     }
 
     impl World {
@@ -221,6 +227,7 @@ mod tests {
                 begun: None,
                 published: true,
                 key_age: HOUR,
+                torn: false,
             }
         }
 
@@ -237,11 +244,16 @@ mod tests {
         /// Judges `seconds` after the start.
         fn judge(&mut self, seconds: u64) -> Option<Step> {
             let wall = SystemTime::UNIX_EPOCH + 1000 * HOUR;
-            let lane = LaneInfo { key: PublicKey([1; 32]), created: wall - self.key_age, port: 1, next: None };
+            let next = self.begun.as_ref().map(|_| (PublicKey([2; 32]), wall));
+            let lane = LaneInfo { key: PublicKey([1; 32]), created: wall - self.key_age, port: 1, next };
+            let mut lanes = vec![lane; 2];
+            if self.torn {
+                lanes[0].next = None;
+            }
             let now = Now { steady: self.start + Duration::from_secs(seconds), wall };
             let begun = self.begun.as_deref().map(|paths| (wall, paths));
             let node = NodeName::new("w1").unwrap();
-            self.rotation.judge(&self.wishes, &node, &[lane], begun, self.published, now)
+            self.rotation.judge(&self.wishes, &node, &lanes, begun, self.published, now)
         }
     }
 
@@ -295,6 +307,16 @@ mod tests {
         world.paths(&[("e1", NextKey::Dark), ("e2", NextKey::Dark)]);
         assert_eq!(world.judge(5599), None);
         assert_eq!(world.judge(5600), Some(Step::Promote), "that e1 is silent by now does not matter: it has the keys");
+    }
+
+    #[test]
+    fn a_replacement_that_was_interrupted_is_made_whole() {
+        let mut world = World::new();
+        world.torn = true;
+        world.paths(&[("e1", NextKey::Waiting)]);
+        assert_eq!(world.judge(0), Some(Step::Prepare), "no path would ever stop waiting for the lane without one");
+        world.torn = false;
+        assert_eq!(world.judge(1), None);
     }
 
     #[test]

@@ -93,15 +93,16 @@ impl Peers {
                 let (key, of) = (&spec.key, (&info.cluster, info.generation, &info.gateway));
                 (&key.cluster, key.generation, &key.gateway) == of
             };
-            let Some(index) = snapshot.paths.iter().position(is) else { continue };
-            let before = old_snapshot.paths.iter().find(|spec| is(spec));
+            // Both are in the order of the configuration, from which the set may have left some out.
+            let same = Some(usize::from(path)).filter(|&at| snapshot.paths.get(at).is_some_and(is));
+            let Some(index) = same.or_else(|| snapshot.paths.iter().position(is)) else { continue };
             let spec = &snapshot.paths[index];
             let mut link = Link { spec: index, sender: None, choices: 0..0, all: 0..0, hints: spec.board.hints() };
             let start = self.pairs.len();
             for remote in self.remote_lanes(spec) {
                 let known = old.remove(&(spec.key.clone(), remote)).unwrap_or_default();
-                let announced =
-                    before.and_then(|b| b.lanes.get(remote)).is_some_and(|b| follows(b, &spec.lanes[remote]));
+                let before = known.first().and_then(|pair| old_snapshot.paths[pair.spec].lanes.get(remote));
+                let announced = before.is_some_and(|before| follows(before, &spec.lanes[remote]));
                 let first = self.pairs.len();
                 self.add_group(spec, remote, known, announced, now);
                 self.place(first, path, index, info);
