@@ -109,7 +109,7 @@ impl Lane {
             ring: parts.ring,
             shared,
         };
-        lane.take(snapshot);
+        lane.take(&snapshot);
         lane
     }
 
@@ -119,7 +119,7 @@ impl Lane {
             let latest = self.shared.snapshot.load();
             if latest.revision != self.peers.snapshot.revision {
                 let latest = Arc::clone(&latest);
-                self.take(latest);
+                self.take(&latest);
             }
             let ready = match self.wait(self.timers.wait(self.shared.now())) {
                 Ok(ready) => ready,
@@ -160,7 +160,7 @@ impl Lane {
     }
 
     /// Goes by another snapshot from now on.
-    fn take(&mut self, snapshot: Arc<Snapshot>) {
+    fn take(&mut self, snapshot: &Arc<Snapshot>) {
         let now = self.shared.now();
         let skipped = self.paths.apply(&snapshot.peers.prefixes, &snapshot.clusters, now);
         for skipped in skipped.iter().filter(|_| self.index == 0) {
@@ -169,7 +169,7 @@ impl Lane {
         }
         let hosts = snapshot.hosts.iter().copied();
         self.policy = Policy::new(Arc::clone(self.paths.forwarding(now).prefixes()), hosts);
-        self.peers.apply(&snapshot, &self.paths, now);
+        self.peers.apply(snapshot, &self.paths, now);
         let links: Vec<_> = self.peers.links().map(|(path, link)| (path, link.clone())).collect();
         for (path, link) in links {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());

@@ -116,7 +116,7 @@ impl Lane {
         }
         if self.peers.has_ended(now) {
             let snapshot = std::sync::Arc::clone(&self.peers.snapshot);
-            self.take(snapshot);
+            self.take(&snapshot);
         }
     }
 
