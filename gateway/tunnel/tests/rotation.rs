@@ -51,7 +51,6 @@ fn nothing_is_lost(a: &Host, b: &Host, port: u16, change: impl FnOnce()) {
     std::thread::sleep(Duration::from_millis(300));
     for stream in streams {
         let loss = stream.finish().unwrap();
-        println!("{} of {} lost, longest gap {:?}", loss.lost(), loss.sent, loss.longest_gap);
         let reports = [a, b].map(|host| host.tunnel().report());
         assert_eq!(loss.lost(), 0, "{loss:?} {reports:#?} {}", [a, b].map(queue).join(" "));
     }
