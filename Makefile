@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 
-.PHONY: help setup build demo test lint bench crds proto clean
+.PHONY: help setup build demo test lint bench drills crds proto clean
 
 help: ## Say what there is.
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ bench: ## Measure the data plane beside wireguard-go, gotatun, boringtun-cli and
 	./scripts/bench-setup
 	$(CARGO) build --release -p hawser-bench -p hawser-gateway -p hawser-route-agent
 	target/release/hawser-bench $(BENCH)
+
+drills: setup ## Cause every fault and measure what it costs users: 40 minutes on a quiet machine. DRILLS="--runs 1 --minutes 0.2" shows that it works.
+	$(CARGO) build --release -p hawser-drills -p hawser-gateway -p hawser-agent -p hawser-broker -p hawser-route-agent -p hawser-cli
+	target/release/hawser-drills $(DRILLS)
 
 crds: ## Generate deploy/crds/ from the Rust types.
 	UPDATE=1 $(CARGO) test -p hawser-api crds

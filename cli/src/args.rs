@@ -1,5 +1,7 @@
 //! Commands and flags. Every flag has a twin in the environment; no secret is ever a flag.
 
+mod drill;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,6 +9,8 @@ use clap::{Parser, Subcommand};
 use hawser_model::{ClusterId, NodeName, ServiceName};
 use hawser_telemetry::LogArgs;
 use ipnet::IpNet;
+
+pub use self::drill::{DrillCommand, DrillEchoArgs, DrillWatchArgs};
 
 use crate::duration;
 use crate::output::Output;
@@ -57,9 +61,9 @@ pub enum Command {
     /// Replace the keys of gateways without losing a packet.
     #[command(subcommand)]
     Rotate(RotateCommand),
-    /// Send numbered probes to another cluster while a fault is caused, and report gaps, losses and order.
-    #[command(after_help = DRILL_EXAMPLES)]
-    Drill(DrillArgs),
+    /// Measure what a fault costs users: gaps, losses and order of numbered packets while you cause it.
+    #[command(subcommand)]
+    Drill(DrillCommand),
     /// End a cluster's membership, and wait until every gateway of the set dropped it.
     #[command(after_help = "Example:\n  hawser revoke west --admin-dir ~/.hawser/prod --timeout 30s")]
     Revoke(RevokeArgs),
@@ -309,36 +313,6 @@ pub struct RotateKeysArgs {
     #[arg(long, env = "HAWSER_WAIT", value_name = "DURATION", num_args = 0..=1, require_equals = false,
           default_missing_value = "2m", value_parser = duration::parse)]
     pub wait: Option<Duration>,
-}
-
-const DRILL_EXAMPLES: &str = "Examples:
-  hawser drill --state /var/lib/hawser                           (this site's gateways: how long each path is silent)
-  hawser drill --answer '[::]:7007'                              (on a workload of another cluster)
-  hawser drill --to 10.2.3.4:7007 --for 1m                       (on a workload of this one: 16 flows, every 2 ms)
-
-Run from a workload, --to measures what users get; gateways know how their paths do. Both can be asked for at once.
-Exits 7 when a probe was lost or a path fell silent: the drill says what a fault cost, not whether that is acceptable.";
-
-/// `hawser drill`.
-#[derive(Debug, clap::Args)]
-#[group(required = true, multiple = true)]
-pub struct DrillArgs {
-    /// Send probes to this address, where something echoes UDP: `hawser drill --answer`, or any service of RFC 862.
-    #[arg(long, env = "HAWSER_DRILL_TO", value_name = "IP:PORT")]
-    pub to: Option<std::net::SocketAddr>,
-    /// State directory of a node; once per gateway whose paths are watched.
-    #[arg(long, env = "HAWSER_STATE", value_name = "DIR", value_delimiter = ',')]
-    pub state: Vec<PathBuf>,
-    /// Echo probes that come to this address, until Ctrl-C (or as long as --for says).
-    #[arg(long, env = "HAWSER_DRILL_ANSWER", value_name = "IP:PORT", conflicts_with_all = ["to", "state"])]
-    pub answer: Option<std::net::SocketAddr>,
-    /// How long [default: 30s].
-    #[arg(long = "for", env = "HAWSER_DRILL_FOR", value_name = "DURATION", value_parser = duration::parse)]
-    pub length: Option<Duration>,
-    /// Flows, each from a port of its own, so that they spread over gateways and paths.
-    #[arg(long, env = "HAWSER_DRILL_FLOWS", value_name = "N", default_value_t = 16,
-          value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub flows: u16,
 }
 
 /// `hawser revoke`.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use hawser_api::report::{ClusterReport, GatewayReport, LaneReport, PathReport, RotationReport};
+use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport, RotationReport};
 use hawser_cli::status::model::{ClusterState, Severity, Unready, Verdict};
 use hawser_cli::status::{Inputs, Status, assess, screen::screen};
 use serde::de::DeserializeOwned;
@@ -77,7 +77,13 @@ fn report(node: &str, paths: Vec<PathReport>) -> GatewayReport {
         node: node.into(),
         cluster: "west".into(),
         roster_revision: 7,
-        lanes: vec![LaneReport { key: "00".into(), key_age_s: 11_520, port: 51820, next_key: None }],
+        lanes: vec![LaneReport {
+            key: "00".into(),
+            key_age_s: 11_520,
+            port: 51820,
+            next_key: None,
+            load: LaneLoadReport::default(),
+        }],
         clusters: vec![ClusterReport {
             cluster: "east".into(),
             state,

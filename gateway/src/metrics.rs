@@ -2,7 +2,7 @@
 
 use std::fmt::Error;
 
-use hawser_api::report::{GatewayReport, PathReport};
+use hawser_api::report::{GatewayReport, LaneLoadReport, PathReport};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -60,8 +60,30 @@ impl Collector for Tunnel {
         let mut family = encoder.encode_descriptor("key_rotation_waiting_paths", help, None, MetricType::Gauge)?;
         let waiting = report.rotation.as_ref().map_or(0, |r| r.total_paths.saturating_sub(r.moved_paths));
         family.encode_gauge(&i64::from(waiting))?;
-        Ok(())
+        lane_loads(&mut encoder, &report)
     }
+}
+
+/// How long packets of a lane waited for its control work.
+fn lane_loads(encoder: &mut DescriptorEncoder<'_>, report: &GatewayReport) -> Result<(), Error> {
+    type Load = fn(&LaneLoadReport) -> u64;
+    let loads: [(&str, &str, Load); 3] = [
+        ("lane_last_change", "CPU time that a lane's last change of peers took", |l| l.last_change_us),
+        ("lane_longest_change", "CPU time that a lane's longest change of peers took", |l| l.longest_change_us),
+        ("lane_longest_control", "CPU time of a lane's longest turn of control work", |l| l.longest_control_us),
+    ];
+    for (name, help, load) in loads {
+        let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for lane in &report.lanes {
+            let port = lane.port.to_string();
+            family.encode_family(&[("port", port.as_str())])?.encode_gauge(&(load(&lane.load) as f64 / 1e6))?;
+        }
+    }
+    let mut family = encoder.encode_descriptor("lane_changes", "Changes of peers", None, MetricType::Counter)?;
+    for lane in &report.lanes {
+        one_counter(&mut family, &[("port", lane.port.to_string().as_str())], lane.load.changes)?;
+    }
+    Ok(())
 }
 
 fn one_counter<const N: usize>(

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use hawser_api::report::{ClusterReport, GatewayReport, LaneReport, PathReport, RotationReport};
+use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport, RotationReport};
 use hawser_tunnel::{ClusterStatus, PathStatus, Tunnel};
 
 use crate::rotation::Progress;
@@ -55,11 +55,18 @@ impl Shared {
         report.lanes = found
             .lanes
             .iter()
-            .map(|lane| LaneReport {
+            .zip(&found.loads)
+            .map(|(lane, load)| LaneReport {
                 key: format!("{:?}", lane.key),
                 key_age_s: age_ms(lane.created) / 1000,
                 port: lane.port,
                 next_key: lane.next.map(|(key, _)| format!("{key:?}")),
+                load: LaneLoadReport {
+                    changes: load.changes,
+                    last_change_us: micros(load.last_change),
+                    longest_change_us: micros(load.longest_change),
+                    longest_control_us: micros(load.longest_control),
+                },
             })
             .collect();
         report.rotation = state.rotation.as_ref().map(rotation_report);

@@ -1,62 +1,82 @@
 //! `hawser drill`: measures what a fault costs while the operator causes it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use hawser_drill::stream::socket;
+use hawser_drill::{Stream, echo};
 use serde_json::json;
+use tokio::time::{Instant, interval_at};
 
-use crate::args::DrillArgs;
+use crate::args::{DrillEchoArgs, DrillWatchArgs};
+use crate::drill::bounds::exceeded;
+use crate::drill::flows::{self, Flows};
 use crate::drill::paths::{PathRow, Watch, watch};
-use crate::drill::probes;
-use crate::drill::tally::{FlowRow, sum};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output, table};
-use crate::progress::{Progress, note};
+use crate::progress::note;
 
-/// Without `--for`.
-const LENGTH: Duration = Duration::from_secs(30);
+/// Between two lines about how it goes.
+const LINE: Duration = Duration::from_secs(1);
 
-/// `hawser drill`.
+/// `hawser drill watch`.
 ///
 /// # Errors
 /// When nothing answers at all, or an address can't be used.
-pub async fn run(output: Output, args: DrillArgs) -> anyhow::Result<Exit> {
-    let DrillArgs { to, state, answer, length, flows } = args;
-    if let Some(at) = answer {
-        return answering(output, at, length).await;
-    }
-    let length = length.unwrap_or(LENGTH);
-    let mut progress = Progress::new();
-    progress.say(format!("probing for {length:?}: cause the fault now; Ctrl-C ends it earlier"));
-    let (flows, paths) = tokio::join!(measure(to, flows, length), look(&state, length));
-    drop(progress);
+pub async fn watching(output: Output, args: DrillWatchArgs) -> anyhow::Result<Exit> {
+    let DrillWatchArgs { to, state, length, flows, every, max_gap, max_loss } = args;
+    note(&format!("watching for {length:?}: cause the fault now; Ctrl-C ends it earlier"));
+    let (flows, paths) = tokio::join!(measure(to, flows, every, length), look(&state, length));
     let (flows, paths) = (flows?, paths?);
-    let all = sum(&flows);
-    if let Some(to) = to
-        && all.lost == all.sent
-    {
-        let failure = Failure::new(Exit::Failed, format!("none of {} probes to {to} came back", all.sent));
-        return Err(failure.remedy(format!("run there: hawser drill --answer '[::]:{}'", to.port())).into());
-    }
     for (state, why) in &paths.failed {
         note(&format!("{}: the gateway did not answer at least once: {why}", state.display()));
     }
+    let too_much = flows.as_ref().map(|f| exceeded(&f.all, max_gap, max_loss)).unwrap_or_default();
+    too_much.iter().for_each(|words| note(&format!("more than acceptable: {words}")));
     let rows = paths.rows();
     let document = json!({
-        "to": to.map(|to| to.to_string()), "forMs": u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
-        "total": all, "flows": flows, "paths": rows,
+        "to": to.map(|to| to.to_string()), "forMs": millis(length), "everyMs": millis(every),
+        "total": flows.as_ref().map(|f| f.total),
+        "flows": flows.as_ref().map(|f| f.rows.as_slice()).unwrap_or_default(),
+        "paths": rows,
         "unanswered": paths.failed.iter().map(|(state, why)| json!({ "state": state, "why": why })).collect::<Vec<_>>(),
+        "exceeded": too_much,
     });
-    output::data(output, &document, &text(to.map(|_| all), &flows, &rows));
-    let calm = all.lost == 0 && paths.failed.is_empty() && rows.iter().all(|r| r.changes == 0);
-    Ok(if calm { Exit::Ok } else { Exit::Degraded })
+    output::data(output, &document, &text(flows.as_ref(), &rows));
+    Ok(if too_much.is_empty() { Exit::Ok } else { Exit::Degraded })
 }
 
-async fn measure(to: Option<SocketAddr>, flows: u16, length: Duration) -> anyhow::Result<Vec<FlowRow>> {
-    let Some(to) = to else { return Ok(Vec::new()) };
-    probes::send(to, flows, over(Some(length))).await.with_context(|| format!("Failed to probe {to}"))
+async fn measure(
+    to: Option<SocketAddr>,
+    flows: u16,
+    every: Duration,
+    length: Duration,
+) -> anyhow::Result<Option<Flows>> {
+    let Some(to) = to else { return Ok(None) };
+    let sockets = (0..flows).map(|_| socket(0, to)).collect::<Result<Vec<UdpSocket>, _>>();
+    let sockets = sockets.with_context(|| format!("Failed to send to {to}"))?;
+    let ports = sockets.iter().map(|s| Ok(s.local_addr()?.port())).collect::<anyhow::Result<Vec<u16>>>()?;
+    let stream = Stream::start(sockets, every)?;
+    let mut lines = interval_at(Instant::now() + LINE, LINE);
+    let end = over(Some(length));
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            _ = lines.tick() => note(&flows::line(&stream.now(), every)),
+        }
+    }
+    // Waits for stragglers.
+    let flows = Flows::new(&tokio::task::spawn_blocking(|| stream.finish()).await?, &ports);
+    if flows.all.received == 0 {
+        let failure = Failure::new(Exit::Failed, format!("none of {} packets to {to} came back", flows.all.sent));
+        return Err(failure.remedy(format!("run there: hawser drill echo --listen '[::]:{}'", to.port())).into());
+    }
+    Ok(Some(flows))
 }
 
 async fn look(states: &[PathBuf], length: Duration) -> anyhow::Result<Watch> {
@@ -74,10 +94,21 @@ async fn look(states: &[PathBuf], length: Duration) -> anyhow::Result<Watch> {
     }
 }
 
-async fn answering(output: Output, at: SocketAddr, length: Option<Duration>) -> anyhow::Result<Exit> {
-    note(&format!("echoing probes that come to {at}; Ctrl-C ends it"));
-    let answered = probes::answer(at, over(length)).await.with_context(|| format!("Failed to listen on {at}"))?;
-    output::data(output, &json!({ "answered": answered }), &format!("{answered} probes echoed"));
+/// `hawser drill echo`.
+///
+/// # Errors
+/// When the address can't be used.
+pub async fn echoing(output: Output, args: DrillEchoArgs) -> anyhow::Result<Exit> {
+    let DrillEchoArgs { listen, length } = args;
+    let socket = UdpSocket::bind(listen).with_context(|| format!("Failed to listen on {listen}"))?;
+    note(&format!("echoing packets of drills that come to {}; Ctrl-C ends it", socket.local_addr()?));
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Arc::clone(&stop);
+    let serving = tokio::task::spawn_blocking(move || echo::serve(&socket, &stopping));
+    over(length).await;
+    stop.store(true, Ordering::Relaxed);
+    let echoed = serving.await?.with_context(|| format!("Failed to listen on {listen}"))?;
+    output::data(output, &json!({ "echoed": echoed }), &format!("{echoed} packets echoed"));
     Ok(Exit::Ok)
 }
 
@@ -95,15 +126,12 @@ async fn over(length: Option<Duration>) {
     }
 }
 
-fn text(total: Option<FlowRow>, flows: &[FlowRow], paths: &[PathRow]) -> String {
+fn text(flows: Option<&Flows>, paths: &[PathRow]) -> String {
     let mut parts = Vec::new();
-    if let Some(total) = total {
-        let cells = |name: String, r: &FlowRow| {
-            let gap = format!("{} ms (at {:.1} s)", r.longest_gap_ms, r.gap_at_ms as f64 / 1e3);
-            vec![name, r.sent.to_string(), r.lost.to_string(), r.duplicates.to_string(), r.reordered.to_string(), gap]
-        };
-        let rows = flows.iter().map(|r| cells(r.port.to_string(), r)).chain([cells("all".to_owned(), &total)]);
-        parts.push(table(&["FLOW FROM", "SENT", "LOST", "DUPLICATES", "REORDERED", "LONGEST GAP"], rows));
+    if let Some(flows) = flows {
+        let rows = flows.rows.iter().map(|row| row.cells(row.port.to_string()));
+        let all = flows.total.cells(format!("all; worst {}", flows.total.port));
+        parts.push(table(&flows::HEAD, rows.chain([all])));
     }
     if !paths.is_empty() {
         let cells = |r: &PathRow| {
@@ -115,4 +143,8 @@ fn text(total: Option<FlowRow>, flows: &[FlowRow], paths: &[PathRow]) -> String 
         parts.push(table(&["GATEWAY", "PEER", "STATE", "CHANGES", "LONGEST SILENCE", "WORST LOSS"], rows));
     }
     parts.join("\n\n")
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -103,8 +103,7 @@ fn answered(keys: &GatewayKeys) -> Option<i64> {
 async fn wait_all(site: &Site, asked: &mut [Asked], limit: Duration) -> anyhow::Result<()> {
     let deadline = Instant::now() + limit;
     let mut progress = Progress::new();
-    for index in 0..asked.len() {
-        let Asked { node, request, .. } = &asked[index];
+    for Asked { node, request, state } in asked {
         progress.say(format!("{node}: waiting until its keys are replaced"));
         let left = deadline.saturating_duration_since(Instant::now());
         let key = Key::cluster(node);
@@ -115,7 +114,7 @@ async fn wait_all(site: &Site, asked: &mut [Asked], limit: Duration) -> anyhow::
         if !done.await? {
             return Err(late(site, node, limit).await.into());
         }
-        asked[index].state = "Rotated";
+        *state = "Rotated";
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! What `hawser drill` measures while an operator causes a fault.
 //!
-//! - [`tally`]: what became of one flow's numbered probes; pure.
-//! - [`probes`]: sends them over many flows, and echoes them at the other end.
+//! - [`flows`]: numbered packets over many flows, as operators read them.
 //! - [`paths`]: watches what gateways say about their own paths.
+//! - [`bounds`]: what is acceptable.
 //!
-//! The command line is in `command::drill`. `e2e/drills` measures the same of every fault there is, on a testbed.
+//! The command line is in `command::drill`, the engine in `hawser-drill`. `e2e/drills` measures the same of every fault there
+//! is, on a testbed.
 
+pub mod bounds;
+pub mod flows;
 pub mod paths;
-pub mod probes;
-pub mod tally;

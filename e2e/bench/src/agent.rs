@@ -24,13 +24,21 @@ pub fn join(site: &Path, members: &[String]) -> Result<()> {
         "metadata": {"name": "clusterset.k8s.io"}, "spec": {"value": "bench"},
     });
     write(site, "ClusterProperty/clusterset.k8s.io.yaml", &property.to_string())?;
+    roster(site, 1, members)?;
+    probe_key(site)
+}
+
+/// Tells the site the roster of this revision: clusters that are not in it are no peers.
+///
+/// # Errors
+/// When a file can't be written.
+pub fn roster(site: &Path, revision: i64, members: &[String]) -> Result<()> {
     let rows: Vec<_> = members.iter().map(|id| json!({"clusterId": id, "generation": 1})).collect();
     let membership = json!({
         "apiVersion": "hawser.dev/v1alpha1", "kind": "Membership", "metadata": {"name": "default"},
-        "status": {"rosterRevision": 1, "members": rows},
+        "status": {"rosterRevision": revision, "members": rows},
     });
-    write(site, "status/Membership/default.yaml", &membership.to_string())?;
-    probe_key(site)
+    write(site, "status/Membership/default.yaml", &membership.to_string())
 }
 
 /// Tells the site of other clusters.

@@ -71,8 +71,7 @@ pub fn hosts(subject: Subject) -> Result<[Netns; 2]> {
     for (number, ns) in [(1, &a), (2, &b)] {
         ns.ip("link set eth0 up")?;
         ns.ip(&format!("addr add {}/24 dev eth0", outer(number)))?;
-        ns.run(|| fs::write("/proc/sys/net/ipv4/tcp_congestion_control", CONGESTION_CONTROL))
-            .with_context(|| format!("Failed to choose {CONGESTION_CONTROL}"))?;
+        ns.sysctl("ipv4/tcp_congestion_control", CONGESTION_CONTROL)?;
     }
     Ok([a, b])
 }

@@ -107,7 +107,7 @@ impl Chain {
             // Through the tunnel, transit is not tracked either.
             ns.nft(&format!(
                 "table ip bench\ndelete table ip bench\ntable ip bench {{ chain transit {{\n\
-                 type filter hook prerouting priority -450; policy accept;\niifname wan0 ip daddr {own} notrack\n}} }}\n"
+                 type filter hook prerouting priority -450; policy accept;\niifname wan0 ip daddr {own} notrack\n}}\n}}\n"
             ))?;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use hawser_api::report::GatewayReport;
+use hawser_api::report::{GatewayReport, LaneLoadReport};
 use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, WIREGUARD_PORT};
 use hawser_testbed::process::binary;
 use hawser_testbed::traffic::admin;
@@ -57,6 +57,46 @@ pub fn crowded_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2]
     })?;
     crowd.wait_idle()?;
     Ok((ends, crowd))
+}
+
+/// Who the first gateway's peers are: the second gateway alone, or a thousand more that answer.
+pub struct Members {
+    dir: PathBuf,
+    state: PathBuf,
+    revision: i64,
+    _crowd: Crowd,
+}
+
+/// Two gateways that know each other, and a thousand that answer the first but are no members yet.
+///
+/// # Errors
+/// When a program is missing or does not come up.
+pub fn changing_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Members)> {
+    let (ends, keys) = start(subject, lanes, dir, 0)?;
+    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys, dir)?;
+    let (dir, state) = (dir.join("site-1"), dir.join("state-1"));
+    agent::learn(&dir, (0..CROWD).map(crowd::cluster).collect())?;
+    Ok((ends, Members { dir, state, revision: 1, _crowd: crowd }))
+}
+
+impl Members {
+    /// Makes all of the thousand members at once, or none; waits until the gateway reaches them, or has let go of them. What
+    /// each lane says of its load then.
+    ///
+    /// # Errors
+    /// When that does not come about.
+    pub fn change(&mut self, crowd: bool) -> Result<Vec<LaneLoadReport>> {
+        self.revision += 1;
+        let mut all = vec!["c1".to_owned(), "c2".to_owned()];
+        all.extend((0..CROWD).filter(|_| crowd).map(crowd::id));
+        agent::roster(&self.dir, self.revision, &all)?;
+        wait_for("the peers to change", START, || {
+            let report = report(&self.state)?;
+            let live = report.clusters.iter().filter(|c| c.state == "Live").count();
+            ensure!(live == all.len() - 1 && report.clusters.len() == live, "{live} of {}", report.clusters.len());
+            Ok(report.lanes.iter().map(|lane| lane.load).collect())
+        })
+    }
 }
 
 /// Two gateways that know each other, the first also `crowd` others; the first one's lane keys.

@@ -109,7 +109,7 @@ fn echo(server: &UdpSocket, running: &AtomicBool) {
 }
 
 /// One whole probe: when the kernel took it in, and its sender.
-fn receive(socket: &UdpSocket, data: &mut [u8; LEN], control: &mut Vec<u8>) -> IoResult<(Duration, SocketAddr)> {
+fn receive(socket: &UdpSocket, data: &mut [u8; LEN], control: &mut [u8]) -> IoResult<(Duration, SocketAddr)> {
     let mut parts = [IoSliceMut::new(data)];
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty())?;
     let stamp = message.cmsgs()?.find_map(|c| match c {

@@ -8,7 +8,7 @@
 //!   [`plain`] (the others, by their control socket), [`chain`] (pod to pod over all hops). [`agent`] writes what the
 //!   processes would be told by an agent.
 //! - [`iperf`], [`latency`], [`datagrams`], [`process`]: one kind of measurement each; [`search`]: the highest rate.
-//! - [`crowd`]: a thousand peers in one process, the program `hawser-bench-crowd`.
+//! - [`changes`]: what changes of peers cost; [`crowd`]: a thousand peers in one process, the program `hawser-bench-crowd`.
 //! - [`samples`], [`stats`], [`goals`]: figures to rows; [`table`], [`plot`]: rows and figures to look at.
 //!
 //! Hosts as namespaces are `hawser-testbed`'s; the report's form is `hawser-e2e`'s. How to read the result:
@@ -17,6 +17,7 @@
 pub mod agent;
 pub mod bed;
 pub mod chain;
+pub mod changes;
 pub mod crowd;
 pub mod datagrams;
 pub mod goals;

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::bed::Bed;
 use crate::chain;
+use crate::changes;
 use crate::samples::{Figure, Measure, Samples};
 use crate::search::highest;
 use crate::stats::{median, percentile};
@@ -58,6 +59,9 @@ pub fn run(
     }
     if measures.contains(&Measure::Chain) {
         attempt(Measure::Chain, &mut samples, tell, |samples, tell| chains(plan, root, samples, tell));
+    }
+    if measures.contains(&Measure::Changes) {
+        attempt(Measure::Changes, &mut samples, tell, |samples, tell| changes::measure(plan, root, samples, tell));
     }
     Ok(samples)
 }
@@ -138,7 +142,7 @@ fn take(
             let trips = bed.round_trips_beside(4, plan.time)?.0;
             Ok(vec![(Figure::LoadP99, percentile(&trips, 0.99))])
         }
-        Measure::Peers | Measure::Chain => anyhow::bail!("{measure:?} has beds of its own"),
+        Measure::Peers | Measure::Chain | Measure::Changes => anyhow::bail!("{measure:?} has beds of its own"),
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Measure {
     Peers,
     /// From pod to pod over all hops.
     Chain,
+    /// A thousand peers added and removed: what that takes of a lane's time.
+    Changes,
 }
 
 /// One kind of value.
@@ -49,11 +51,17 @@ pub enum Figure {
     PeersMemory,
     /// Rate of one TCP flow over all hops.
     Chain,
+    /// CPU time that a lane spends at once on a thousand new peers.
+    PeersAdded,
+    /// The same for a thousand that go.
+    PeersRemoved,
+    /// The longest that a lane spent at once on anything but packets, all the while.
+    Control,
 }
 
 impl Figure {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Tcp1,
         Self::Tcp8,
         Self::Udp,
@@ -65,6 +73,9 @@ impl Figure {
         Self::Peers,
         Self::PeersMemory,
         Self::Chain,
+        Self::PeersAdded,
+        Self::PeersRemoved,
+        Self::Control,
     ];
 
     /// The measure that it comes from.
@@ -78,6 +89,7 @@ impl Figure {
             Self::LoadP99 => Measure::RttLoad,
             Self::Peers | Self::PeersMemory => Measure::Peers,
             Self::Chain => Measure::Chain,
+            Self::PeersAdded | Self::PeersRemoved | Self::Control => Measure::Changes,
         }
     }
 
@@ -88,6 +100,7 @@ impl Figure {
             Self::Tcp1 | Self::Tcp8 | Self::Udp | Self::Peers | Self::Chain => "Gbit/s",
             Self::Cpu => "CPU-s/Gbit",
             Self::IdleMedian | Self::IdleP99 | Self::LoadP99 => "µs",
+            Self::PeersAdded | Self::PeersRemoved | Self::Control => "µs",
             Self::Memory | Self::PeersMemory => "MB",
         }
     }
@@ -107,6 +120,9 @@ impl Figure {
             Self::Peers => "TCP, 1 flow, idle peers beside",
             Self::PeersMemory => "peak memory, 1,000 peers, 8 flows",
             Self::Chain => "TCP, 1 flow, pod to pod",
+            Self::PeersAdded => "a lane's time for 1,000 new peers",
+            Self::PeersRemoved => "a lane's time to let 1,000 peers go",
+            Self::Control => "a lane's longest turn of control work",
         }
     }
 }
@@ -125,6 +141,9 @@ impl fmt::Display for Figure {
             Self::Peers => "peers",
             Self::PeersMemory => "peers-rss",
             Self::Chain => "chain",
+            Self::PeersAdded => "peers-added",
+            Self::PeersRemoved => "peers-removed",
+            Self::Control => "control",
         })
     }
 }

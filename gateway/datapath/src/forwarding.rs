@@ -28,16 +28,30 @@ pub enum Route {
     NotRemote,
 }
 
+/// A bucket table and the paths that it counts.
+#[derive(Debug, Clone)]
+pub(crate) struct Spread {
+    pub(crate) buckets: Arc<Buckets>,
+    pub(crate) paths: Arc<[PathIndex]>,
+}
+
+impl Spread {
+    #[inline]
+    fn get(&self, flow: u64) -> Option<PathIndex> {
+        self.paths.get(usize::from(self.buckets.get(flow)?)).copied()
+    }
+}
+
 /// An immutable snapshot. Cheap to clone; lookups neither allocate nor lock.
 #[derive(Debug, Clone, Default)]
 pub struct Forwarding {
     prefixes: Arc<Prefixes>,
-    tables: Arc<[Arc<Buckets>]>,
+    tables: Arc<[Spread]>,
 }
 
 impl Forwarding {
     /// A snapshot of these tables; `prefixes` names them by number.
-    pub(crate) fn new(prefixes: Arc<Prefixes>, tables: Arc<[Arc<Buckets>]>) -> Self {
+    pub(crate) fn new(prefixes: Arc<Prefixes>, tables: Arc<[Spread]>) -> Self {
         Self { prefixes, tables }
     }
 

@@ -10,8 +10,9 @@ use hawser_model::{ClusterId, NodeName, PrefixSet};
 use ipnet::IpNet;
 
 use crate::buckets::{self, Buckets, Choice};
-use crate::forwarding::{Forwarding, PathIndex};
+use crate::forwarding::{Forwarding, PathIndex, Spread};
 use crate::hash;
+use crate::paths::places::Places;
 use crate::prefixes::{ClusterIndex, ClusterPrefixes, Prefixes, Skipped, Target};
 
 /// A path as configured.
@@ -45,7 +46,7 @@ impl PathState {
     pub const UNKNOWN: Self = Self { state: State::Unknown, draining: false, loss: 0.0, rtt: None };
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 struct Member {
     cluster: ClusterIndex,
     key: u64,
@@ -56,7 +57,8 @@ struct Member {
 #[derive(Debug, Clone, Default)]
 pub struct Selector {
     members: Vec<Member>,
-    clusters: usize,
+    /// Each cluster's paths.
+    clusters: Vec<Arc<[PathIndex]>>,
     tables: Vec<Table>,
     states: Vec<PathState>,
     forwarding: Forwarding,
@@ -70,27 +72,35 @@ impl Selector {
         let paths = &paths[..paths.len().min(usize::from(PathIndex::MAX) - 1)];
         let (mut prefixes, skipped) = Prefixes::new(own, clusters);
         let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
-        let tables = specify(&mut prefixes, clusters.len(), paths);
+        let mut of: Vec<Vec<PathIndex>> = vec![Vec::new(); clusters.len()];
+        for (path, index) in paths.iter().zip(0..) {
+            if let Some(of) = of.get_mut(usize::from(path.cluster)) {
+                of.push(index);
+            }
+        }
         let members = paths.iter().map(|p| Member {
             cluster: p.cluster,
             key: clusters.get(usize::from(p.cluster)).map_or(0, |c| path_key(c.id, p.gateway)),
             weight: p.weight,
         });
-        let buckets = tables.iter().map(|table| table.buckets.clone()).collect();
-        let this = Self {
+        let mut this = Self {
             members: members.collect(),
-            clusters: clusters.len(),
+            tables: specify(&mut prefixes, &of, paths),
+            clusters: of.into_iter().map(Arc::from).collect(),
             states: vec![PathState::UNKNOWN; paths.len()],
-            forwarding: Forwarding::new(Arc::new(prefixes), buckets),
-            tables,
+            forwarding: Forwarding::default(),
         };
+        for at in 0..this.tables.len() {
+            this.tables[at].hash = this.identity(&this.tables[at]);
+        }
+        this.forwarding = Forwarding::new(Arc::new(prefixes), this.spreads());
         (this, skipped)
     }
 
     /// Takes the paths' states in, in the order of the configuration. Only tables of clusters with a changed path are
     /// looked at, and only those filled anew whose usable paths changed. True if any was.
     pub fn update(&mut self, states: &[PathState]) -> bool {
-        let mut dirty = vec![false; self.clusters];
+        let mut dirty = vec![false; self.clusters.len()];
         for ((member, known), state) in self.members.iter().zip(&mut self.states).zip(states) {
             let differs = known.state != state.state || known.draining != state.draining;
             if let Some(dirty) = dirty.get_mut(usize::from(member.cluster)).filter(|_| differs) {
@@ -98,25 +108,59 @@ impl Selector {
             }
             *known = *state;
         }
-        if !dirty.contains(&true) {
-            return false;
-        }
-        let mut choices: Vec<Vec<Choice>> = vec![Vec::new(); self.clusters];
-        for ((member, state), index) in self.members.iter().zip(&self.states).zip(0..) {
-            if let Some(of) = choices.get_mut(usize::from(member.cluster)) {
-                of.push(choice(index, member, state));
-            }
-        }
-        let mut changed = false;
+        let (mut choices, mut changed) = (Vec::new(), false);
         for table in &mut self.tables {
             let cluster = usize::from(table.cluster);
-            changed |= dirty[cluster] && table.fill(&choices[cluster]);
+            if dirty[cluster] {
+                choices.clear();
+                let of = self.clusters[cluster].iter().map(|p| usize::from(*p)).zip(0..);
+                choices.extend(of.map(|(path, place)| choice(place, self.members[path], &self.states[path])));
+                changed |= table.fill(&choices);
+            }
         }
         if changed {
-            let buckets = self.tables.iter().map(|table| table.buckets.clone()).collect();
-            self.forwarding = Forwarding::new(self.forwarding.prefixes().clone(), buckets);
+            self.forwarding = Forwarding::new(self.forwarding.prefixes().clone(), self.spreads());
         }
         changed
+    }
+
+    /// Takes over what `old` filled, where the same paths are to choose from: nothing is filled anew for paths that only have
+    /// other indexes. To be told the states before it is used.
+    pub(crate) fn adopt(&mut self, old: &Self) {
+        let places = Places::new(old.tables.iter().map(|table| table.hash));
+        let Self { tables, members, clusters, .. } = self;
+        let of = |clusters: &[Arc<[PathIndex]>], table: &Table| clusters[usize::from(table.cluster)].clone();
+        for table in tables.iter_mut() {
+            let own = of(clusters, table);
+            let same = |at: &usize| {
+                let (other, others) = (&old.tables[*at], of(&old.clusters, &old.tables[*at]));
+                let alike = |(a, b): (&PathIndex, &PathIndex)| {
+                    let (a, b) = (members[usize::from(*a)], old.members[usize::from(*b)]);
+                    (a.key, a.weight) == (b.key, b.weight)
+                };
+                other.nearest == table.nearest && own.len() == others.len() && own.iter().zip(&*others).all(alike)
+            };
+            if let Some(place) = places.find(table.hash).find(same) {
+                table.filled = old.tables[place].filled.clone();
+                table.buckets = Arc::clone(&old.tables[place].buckets);
+            }
+        }
+        self.forwarding = Forwarding::new(self.forwarding.prefixes().clone(), self.spreads());
+    }
+
+    /// What tells a table's buckets from another's, whatever the paths' indexes.
+    fn identity(&self, table: &Table) -> u64 {
+        let of = self.clusters[usize::from(table.cluster)].iter().map(|p| self.members[usize::from(*p)]);
+        let members = of.fold(1, |state, m| hash::mix(hash::mix(state, m.key), u64::from(m.weight)));
+        table.nearest.iter().flatten().fold(members, |state, place| hash::mix(state, u64::from(*place)))
+    }
+
+    fn spreads(&self) -> Arc<[Spread]> {
+        let spread = |table: &Table| Spread {
+            buckets: Arc::clone(&table.buckets),
+            paths: Arc::clone(&self.clusters[usize::from(table.cluster)]),
+        };
+        self.tables.iter().map(spread).collect()
     }
 
     /// The snapshot to look packets up in.
@@ -132,7 +176,8 @@ fn path_key(cluster: &ClusterId, gateway: &NodeName) -> u64 {
     hash::bytes(hash::bytes(0, cluster.as_str().as_bytes()), gateway.as_str().as_bytes())
 }
 
-fn choice(index: PathIndex, member: &Member, path: &PathState) -> Choice {
+/// A path as buckets see it: counted among its cluster's.
+fn choice(index: PathIndex, member: Member, path: &PathState) -> Choice {
     Choice {
         index,
         key: member.key,
@@ -149,16 +194,18 @@ fn choice(index: PathIndex, member: &Member, path: &PathState) -> Choice {
 struct Table {
     /// The cluster whose paths serve where the nearest ones cannot.
     cluster: ClusterIndex,
-    /// Groups of nearest paths, the best first; empty for a cluster's own table.
+    /// Finds it when the configuration changes.
+    hash: u64,
+    /// Groups of nearest paths, counted among their cluster's, the best first; empty for a cluster's own table.
     nearest: Vec<Vec<PathIndex>>,
-    /// What the buckets were filled with: the usable paths, and how many are configured.
+    /// What the buckets were filled with: the usable paths, counted alike, and how many are configured.
     filled: (Vec<PathIndex>, usize),
     buckets: Arc<Buckets>,
 }
 
 impl Table {
     fn new(cluster: ClusterIndex, nearest: Vec<Vec<PathIndex>>) -> Self {
-        Self { cluster, nearest, filled: (Vec::new(), 0), buckets: Arc::default() }
+        Self { cluster, hash: 0, nearest, filled: (Vec::new(), 0), buckets: Arc::default() }
     }
 
     /// Fills the buckets from all of the cluster's paths. False where the same ones are usable as before.
@@ -186,13 +233,15 @@ impl Table {
 }
 
 /// Lists all tables, the clusters' own first, and gives each preferred prefix one in `prefixes`.
-fn specify(prefixes: &mut Prefixes, clusters: usize, paths: &[PathSpec<'_>]) -> Vec<Table> {
+fn specify(prefixes: &mut Prefixes, clusters: &[Vec<PathIndex>], paths: &[PathSpec<'_>]) -> Vec<Table> {
     let mut tables: Vec<Table> =
-        (0..ClusterIndex::MAX).take(clusters).map(|cluster| Table::new(cluster, Vec::new())).collect();
+        (0..ClusterIndex::MAX).take(clusters.len()).map(|cluster| Table::new(cluster, Vec::new())).collect();
     let mut by_net: BTreeMap<(ClusterIndex, IpNet), Vec<PathIndex>> = BTreeMap::new();
-    for (path, index) in paths.iter().zip(0..) {
-        for net in path.preferred {
-            by_net.entry((path.cluster, net.trunc())).or_default().push(index);
+    for (of, cluster) in clusters.iter().zip(0..) {
+        for (path, place) in of.iter().zip(0..) {
+            for net in paths[usize::from(*path)].preferred {
+                by_net.entry((cluster, net.trunc())).or_default().push(place);
+            }
         }
     }
     for (cluster, net) in by_net.keys() {

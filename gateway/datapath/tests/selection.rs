@@ -81,7 +81,8 @@ fn typical(weights: &[u16]) -> (f64, f64) {
         let hashes = hashes(seed);
         ours.push(deviation(&shares(&spread(&selector, &hashes)), weights));
         let thrown = |hash: &u64| {
-            let mut left = (u128::from(hash.wrapping_mul(seed | 1)) * u128::from(total) >> 64) as u16;
+            let scaled = u128::from(hash.wrapping_mul(seed | 1)) * u128::from(total);
+            let mut left = (scaled >> 64) as u16;
             let hit = (0..).zip(weights).find(|(_, weight)| {
                 let hit = left < **weight;
                 left = left.saturating_sub(**weight);

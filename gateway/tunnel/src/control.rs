@@ -46,7 +46,8 @@ impl Control {
             // A lane's news is worth an immediate look; otherwise a regular one.
             let _ = tokio::time::timeout(INTERVAL, self.shared.changed.notified()).await;
             let snapshot = self.shared.snapshot.load_full();
-            let lanes: Vec<LaneStatus> = self.shared.doors.iter().map(super::shared::Door::status).collect();
+            let lanes: Vec<Arc<LaneStatus>> = self.shared.doors.iter().map(super::shared::Door::status).collect();
+            self.shared.doors.iter().for_each(super::shared::Door::clear_out);
             let clusters = summarise(&snapshot, &lanes, &mut seen, self.shared.now());
             let draining = self.shared.draining.load(Ordering::Relaxed);
             let desired = desired(&snapshot, &clusters, draining);
@@ -72,7 +73,7 @@ impl Control {
 }
 
 /// One status per cluster; `since` is kept while the state is.
-fn summarise(snapshot: &Snapshot, lanes: &[LaneStatus], seen: &mut Seen, now: Time) -> Vec<ClusterStatus> {
+fn summarise(snapshot: &Snapshot, lanes: &[Arc<LaneStatus>], seen: &mut Seen, now: Time) -> Vec<ClusterStatus> {
     let summary = Summary::new(snapshot, lanes);
     let mut rows = Vec::with_capacity(snapshot.peers.clusters.len());
     for (index, cluster) in snapshot.peers.clusters.iter().enumerate() {
@@ -124,7 +125,7 @@ fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> D
     let mut desired =
         Desired { mtu: largest, addresses: snapshot.peers.addresses.iter().copied().collect(), ..Desired::default() };
     for (index, (cluster, status)) in snapshot.peers.clusters.iter().zip(clusters).enumerate() {
-        let paths = || snapshot.paths.iter().filter(|p| p.cluster == index);
+        let paths = || snapshot.paths_of(index).iter();
         // Where none carries packets, nothing is told about sizes.
         let carrying = paths().filter(|p| p.board.carries()).map(PathSpec::mtu).min();
         let smallest = carrying.or_else(|| paths().map(|p| p.max_mtu).min()).unwrap_or(largest);

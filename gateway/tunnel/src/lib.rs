@@ -30,6 +30,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use hawser_datapath::paths::Layout;
+use hawser_datapath::{PathConfig, Policy, Skipped};
 use hawser_model::{ClusterId, IpFamily};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
@@ -37,14 +39,14 @@ use tokio::sync::watch;
 pub use config::{Config, LANES_MAX, PeerCluster, PeerGateway, Peers};
 pub use keys::{KeyError, LaneKey};
 pub use netlink::NetlinkError;
-pub use status::{ClusterStatus, LaneInfo, NextKey, PathStatus, Report, RotatingPath, Rotation, Traffic};
+pub use status::{ClusterStatus, LaneInfo, LaneLoad, NextKey, PathStatus, Report, RotatingPath, Rotation, Traffic};
 
 use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
 use crate::lane::{Lane, Parts};
 use crate::netlink::Device;
 use crate::raw::RawSender;
 use crate::rotation::Keys;
-use crate::shared::{Door, Shared};
+use crate::shared::{Change, Door, Shared};
 use crate::snapshot::Snapshot;
 use crate::status::Summary;
 use crate::udp::LaneSocket;
@@ -129,10 +131,15 @@ impl Tunnel {
 
         let mut seed = [0u8; 8];
         SystemRandom::new().fill(&mut seed).map_err(|_| KeyError::Random)?;
+        let seed = u64::from_le_bytes(seed);
         let mut doors = Vec::new();
         let mut rings = Vec::new();
-        for _ in 0..config.lanes {
-            let (door, ring) = Door::new().map_err(|e| system("making an event descriptor")(e.into()))?;
+        for lane in 0..config.lanes {
+            // Random, so that echoes of an earlier run's probes are not taken for this one's.
+            let first_seq = seed.wrapping_add(lane as u64) >> 16;
+            let liveness = hawser_liveness::Config { first_seq, ..hawser_liveness::Config::default() };
+            let (door, ring) = Door::new(PathConfig { lane: lane as u8, liveness })
+                .map_err(|e| system("making an event descriptor")(e.into()))?;
             doors.push(door);
             rings.push(ring);
         }
@@ -145,8 +152,7 @@ impl Tunnel {
         let raw = (0..config.lanes).map(|_| RawSender::open()).collect::<Result<Vec<_>, _>>();
         let raw = raw.map_err(system("opening raw sockets"))?;
         for (index, (((sockets, tun), ring), raw)) in sockets.into_iter().zip(queues).zip(rings).zip(raw).enumerate() {
-            let seed = u64::from_le_bytes(seed).wrapping_add(index as u64);
-            let lane = Lane::new(Parts { index, tun, sockets, raw, ring, seed }, Arc::clone(&tunnel.shared));
+            let lane = Lane::new(Parts { index, tun, sockets, raw, ring }, Arc::clone(&tunnel.shared));
             let thread = std::thread::Builder::new()
                 .name(format!("lane-{index}"))
                 .spawn(move || lane.run())
@@ -169,6 +175,25 @@ impl Tunnel {
         }
         next.warn_refused(&current);
         self.take_up(next);
+    }
+
+    /// Puts a snapshot in force. The caller holds the keys, so that nobody else does so at the same time.
+    pub(crate) fn take_up(&self, next: Snapshot) {
+        let layout = Layout::new(&next.peers.prefixes, &next.clusters);
+        for Skipped { cluster, prefix, overlaps } in layout.skipped() {
+            tracing::warn!(%cluster, %prefix, %overlaps, "a prefix is left out: it overlaps another cluster's or our own");
+        }
+        let (next, now) = (Arc::new(next), self.shared.now());
+        for door in &self.shared.doors {
+            door.leave(Change {
+                paths: layout.of_lane(&door.config, now),
+                policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
+                snapshot: Arc::clone(&next),
+            });
+        }
+        self.shared.snapshot.store(next);
+        self.shared.ring_all();
+        self.shared.changed.notify_one();
     }
 
     /// Waits until every lane goes by the peers applied last: sessions of dropped ones are gone then.
@@ -208,12 +233,13 @@ impl Tunnel {
     pub fn report(&self) -> Report {
         let snapshot = self.shared.snapshot.load_full();
         let lanes: Vec<_> = self.shared.doors.iter().map(Door::status).collect();
+        let loads = lanes.iter().map(|lane| lane.load).collect();
         let mut drops = BTreeMap::new();
         for (reason, count) in self.shared.counters.iter().flat_map(|c| c.iter()) {
             *drops.entry(reason.as_str()).or_default() += count;
         }
         let paths = Summary::new(&snapshot, &lanes).paths(self.shared.now());
-        Report { lanes: self.lanes(), clusters: self.states.borrow().to_vec(), paths, drops }
+        Report { lanes: self.lanes(), loads, clusters: self.states.borrow().to_vec(), paths, drops }
     }
 
     /// Whether all lanes run. A lane ends only by [`Self::shutdown`], or when its device was taken from it.

@@ -2,13 +2,16 @@
 //! peers that know it have sessions too (`lane/peers`). Which of the two a packet goes by is each lane's choice; when the
 //! next key may replace the other is the business of the `hawser-gateway` process.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use hawser_model::PublicKey;
+
 use crate::control::{host_addresses, inner_mtu};
 use crate::keys::{self, KeyError, LaneKey};
-use crate::session::Identity;
+use crate::session::{Admitted, Identity};
 use crate::shared::Door;
 use crate::snapshot::Snapshot;
 use crate::status::{LaneInfo, RotatingPath, Rotation, Summary};
@@ -27,6 +30,14 @@ impl Identities {
     /// All that handshakes are taken for.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Identity>> {
         std::iter::once(&self.current).chain(&self.next)
+    }
+
+    /// Tells whose a datagram is, without trusting it, and which key it is for. A message names that by its first checksum
+    /// only, so the next key is tried where the current one fails.
+    pub(crate) fn admit(&self, datagram: &[u8], from: IpAddr, out: &mut [u8]) -> (PublicKey, Admitted) {
+        let mut tried = self.iter().map(|identity| (identity.key(), identity.admit(datagram, from, out)));
+        let admitted = tried.find(|(_, admitted)| *admitted != Admitted::Rejected);
+        admitted.unwrap_or_else(|| (self.current.key(), Admitted::Rejected))
     }
 }
 
@@ -119,13 +130,6 @@ impl Tunnel {
         }
         self.take_up(next);
         result
-    }
-
-    /// Puts a snapshot in force. The caller holds the keys, so that nobody else does so at the same time.
-    pub(crate) fn take_up(&self, next: Snapshot) {
-        self.shared.snapshot.store(Arc::new(next));
-        self.shared.ring_all();
-        self.shared.changed.notify_one();
     }
 
     /// How far the lanes' next keys are, while there are any. Figures are no older than a quarter of a second.

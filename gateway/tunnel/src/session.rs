@@ -3,6 +3,7 @@
 //! boringtun keeps its own clock and randomness and would queue packets while no session exists; here a packet is sealed
 //! only with a session, and handshakes start only when the lane says so.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519;
+use hawser_datapath::probe;
 use hawser_model::PublicKey;
 
 /// Bytes that sealing adds: 16 of header, 16 of tag.
@@ -59,6 +61,7 @@ pub(crate) trait Session {
 pub(crate) struct Identity {
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
+    probe_address: Ipv6Addr,
     guard: RateLimiter,
     /// Sessions check again what `guard` let through; this one never asks for a cookie.
     unlimited: Arc<RateLimiter>,
@@ -84,6 +87,7 @@ impl Identity {
             guard: RateLimiter::new(&public, HANDSHAKES_PER_SECOND),
             unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
             secret,
+            probe_address: probe::address(&PublicKey(public.to_bytes())),
             public,
         }
     }
@@ -91,6 +95,11 @@ impl Identity {
     /// The half that peers know.
     pub(crate) fn key(&self) -> PublicKey {
         PublicKey(self.public.to_bytes())
+    }
+
+    /// Where the probes of lanes of this key come from.
+    pub(crate) fn probe_address(&self) -> Ipv6Addr {
+        self.probe_address
     }
 
     /// Tells whose a datagram is, without trusting it.
@@ -122,6 +131,12 @@ pub(crate) fn data_receiver(datagram: &[u8]) -> Option<u32> {
         return None;
     }
     Some(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
+}
+
+/// The receiver index of a handshake's answer: that of the session it makes.
+pub(crate) fn response_receiver(datagram: &[u8]) -> Option<u32> {
+    let index = datagram.get(8..12).filter(|_| datagram.first() == Some(&2))?;
+    index.try_into().ok().map(u32::from_le_bytes)
 }
 
 /// The counter of a data message.

@@ -3,13 +3,15 @@
 //! On the packet path a lane only loads the snapshot pointer and an epoch counter; the mutexes are taken when a lane's
 //! timers publish figures.
 
+use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use hawser_datapath::Counters;
+use hawser_datapath::paths::LanePaths;
+use hawser_datapath::{Counters, PathConfig, Policy};
 use hawser_liveness::{State, Time};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::Notify;
@@ -20,6 +22,8 @@ use crate::status::LaneStatus;
 
 /// Packets that wait to be sent by another lane.
 const RING: usize = 512;
+/// What a lane gave up and nobody dropped yet; more is dropped by the lane itself.
+const LEFTOVERS: usize = 64;
 
 /// A packet for another lane to send on one of its paths.
 pub(crate) struct Handover {
@@ -30,19 +34,58 @@ pub(crate) struct Handover {
     pub(crate) packet: Vec<u8>,
 }
 
-/// The way into a lane from other threads.
+/// What a lane gave up, whatever it is.
+type Leftover = Box<dyn Any + Send>;
+
+/// A configuration for a lane to take over: all that can be worked out without it.
+pub(crate) struct Change {
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) paths: LanePaths,
+    pub(crate) policy: Policy,
+}
+
+/// The way into a lane from other threads, and out of it.
 pub(crate) struct Door {
     bell: EventFd,
     ring: SyncSender<Handover>,
-    status: Mutex<LaneStatus>,
+    /// How the lane's path set was made.
+    pub(crate) config: PathConfig,
+    change: Mutex<Option<Change>>,
+    status: Mutex<Arc<LaneStatus>>,
+    leftovers: Mutex<Vec<Leftover>>,
 }
 
 impl Door {
     /// A door, and the ring's end for its lane.
-    pub(crate) fn new() -> nix::Result<(Self, Receiver<Handover>)> {
+    pub(crate) fn new(config: PathConfig) -> nix::Result<(Self, Receiver<Handover>)> {
         let bell = EventFd::from_value_and_flags(0, EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?;
         let (ring, packets) = sync_channel(RING);
-        Ok((Self { bell, ring, status: Mutex::default() }, packets))
+        let (change, status, leftovers) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Ok((Self { bell, ring, config, change, status, leftovers }, packets))
+    }
+
+    /// Leaves the next configuration, in place of one that was not taken yet.
+    pub(crate) fn leave(&self, change: Change) {
+        *self.change.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
+    }
+
+    /// Takes the next configuration; for the lane itself.
+    pub(crate) fn take(&self) -> Option<Change> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Leaves what takes a while to drop to whoever calls [`Self::clear_out`].
+    pub(crate) fn discard(&self, leftover: Leftover) {
+        let mut leftovers = self.leftovers.lock().unwrap_or_else(PoisonError::into_inner);
+        if leftovers.len() < LEFTOVERS {
+            leftovers.push(leftover);
+        }
+    }
+
+    /// Drops what the lane gave up.
+    pub(crate) fn clear_out(&self) {
+        let leftovers = std::mem::take(&mut *self.leftovers.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(leftovers);
     }
 
     /// Wakes the lane.
@@ -72,11 +115,13 @@ impl Door {
     }
 
     pub(crate) fn publish(&self, status: LaneStatus) {
-        *self.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+        let status = Arc::new(status);
+        let old = std::mem::replace(&mut *self.status.lock().unwrap_or_else(PoisonError::into_inner), status);
+        self.discard(Box::new(old));
     }
 
-    pub(crate) fn status(&self) -> LaneStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub(crate) fn status(&self) -> Arc<LaneStatus> {
+        Arc::clone(&self.status.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -90,6 +135,8 @@ pub(crate) struct Board {
     mtus: [AtomicU16; LANES_MAX],
     /// The smallest of them, 0 where none is known: read for every packet.
     mtu: AtomicU16,
+    /// When packets of each lane were last refused by the peer's host; 0 for never.
+    refusals: [AtomicU64; LANES_MAX],
     /// Grows when a lane wants the others to look at the path.
     hints: AtomicU64,
 }
@@ -120,6 +167,17 @@ impl Board {
 
     pub(crate) fn prove(&self, lane: usize, at: Option<Time>) {
         self.proofs[lane].store(at.map_or(0, Time::as_nanos), Ordering::Relaxed);
+    }
+
+    pub(crate) fn refuse(&self, lane: usize, at: Time) {
+        self.refusals[lane].store(at.as_nanos(), Ordering::Release);
+    }
+
+    /// When packets of a lane other than `lane` were last refused.
+    pub(crate) fn refused(&self, lane: usize) -> Option<Time> {
+        let others = self.refusals.iter().enumerate().filter(|(other, _)| *other != lane);
+        let latest = others.map(|(_, at)| at.load(Ordering::Acquire)).max();
+        latest.filter(|at| *at > 0).map(Time::from_nanos)
     }
 
     /// A lane other than `lane` whose path can carry packets, proven later than `after`.
@@ -241,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_full_ring_refuses_and_the_bell_is_heard_once() {
-        let (door, packets) = Door::new().unwrap();
+        let config = PathConfig { lane: 0, liveness: hawser_liveness::Config::default() };
+        let (door, packets) = Door::new(config).unwrap();
         for _ in 0..RING {
             assert!(door.hand_over(Handover { revision: 1, spec: 0, packet: Vec::new() }));
         }
@@ -249,6 +308,15 @@ mod tests {
         assert_eq!(packets.try_iter().count(), RING);
         assert!(door.bell().read().unwrap() > 0);
         assert!(door.bell().read().is_err(), "it was silenced");
+    }
+
+    #[test]
+    fn lanes_hear_of_others_refusals_only() {
+        let board = Board::default();
+        assert_eq!(board.refused(0), None);
+        board.refuse(1, Time::from_nanos(5));
+        board.refuse(2, Time::from_nanos(9));
+        assert_eq!([0, 1, 2].map(|lane| board.refused(lane).map(Time::as_nanos)), [Some(9), Some(9), Some(5)]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The peers as lanes use them: immutable, numbered, with every path laid out.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::iter;
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::Range;
 use std::sync::Arc;
 
-use hawser_datapath::pmtu;
-use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
+use hawser_datapath::{pmtu, probe};
+use hawser_model::{ClusterId, Lane, NodeName, PublicKey, RemoteCluster};
 
 use crate::config::{PeerCluster, PeerGateway, Peers};
 use crate::rotation::Identities;
@@ -21,9 +24,13 @@ pub(crate) struct PathKey {
 /// A path as configured.
 pub(crate) struct PathSpec {
     pub(crate) key: PathKey,
+    /// Stands for `key`: the same in all snapshots, and no other path's.
+    pub(crate) number: u64,
     /// Index of its cluster in [`Peers::clusters`].
     pub(crate) cluster: usize,
     pub(crate) lanes: Vec<Lane>,
+    /// Where the probes of each of the lanes' keys come from.
+    probe_addresses: Vec<(PublicKey, Ipv6Addr)>,
     /// Where to try; none inside a prefix of the cluster set.
     pub(crate) addresses: Vec<IpAddr>,
     /// Candidates that are inside one, or nowhere.
@@ -45,6 +52,12 @@ impl PathSpec {
         }
         self.board.mtu().unwrap_or(pmtu::BASE).min(self.max_mtu)
     }
+
+    /// Where the probes of one of the lanes' keys come from.
+    pub(crate) fn probe_address(&self, key: PublicKey) -> Ipv6Addr {
+        let known = self.probe_addresses.iter().find(|(known, _)| *known == key);
+        known.map_or_else(|| probe::address(&key), |(_, address)| *address)
+    }
 }
 
 /// All that lanes need of the peers.
@@ -58,13 +71,16 @@ pub(crate) struct Snapshot {
     pub(crate) hosts: Vec<IpAddr>,
     /// Paths in the order of `peers`: lanes, control and reports all count them by this.
     pub(crate) paths: Vec<PathSpec>,
+    /// Those of each cluster.
+    of_clusters: Vec<Range<usize>>,
+    next_number: u64,
     /// Each lane's own keys.
     pub(crate) identities: Arc<[Identities]>,
 }
 
 impl Snapshot {
-    /// Lays `peers` out. `previous` gives paths that stay their boards, and the lanes their keys; `mtu` tells the largest inner packet towards a
-    /// set of addresses, `hosts` are the addresses of this host's links.
+    /// Lays `peers` out. `previous` gives paths that stay their boards, and the lanes their keys; `mtu` tells the largest inner
+    /// packet towards a set of addresses, `hosts` are the addresses of this host's links.
     pub(crate) fn new(
         peers: Peers,
         previous: Option<&Self>,
@@ -73,8 +89,12 @@ impl Snapshot {
     ) -> Self {
         // Answers to what the host itself sends come to its address inside the cluster's prefixes.
         hosts.retain(|a| !peers.addresses.contains(a));
-        let mut paths = Vec::new();
+        let known: HashMap<&PathKey, &PathSpec> =
+            previous.iter().flat_map(|p| &p.paths).map(|path| (&path.key, path)).collect();
+        let mut next_number = previous.map_or(1, |p| p.next_number);
+        let (mut paths, mut of_clusters) = (Vec::new(), Vec::with_capacity(peers.clusters.len()));
         for (index, cluster) in peers.clusters.iter().enumerate() {
+            let first = paths.len();
             for peer in &cluster.gateways {
                 let key = PathKey {
                     cluster: cluster.id.clone(),
@@ -82,11 +102,14 @@ impl Snapshot {
                     gateway: peer.gateway.node.clone(),
                 };
                 let (addresses, refused) = outer_addresses(&peers, peer);
-                let board = previous
-                    .and_then(|p| p.paths.iter().find(|path| path.key == key))
-                    .map_or_else(Arc::default, |path| Arc::clone(&path.board));
+                let known = known.get(&key);
+                let number = known.map_or(next_number, |path| path.number);
+                next_number = next_number.max(number + 1);
+                let board = known.map_or_else(Arc::default, |path| Arc::clone(&path.board));
                 paths.push(PathSpec {
+                    number,
                     cluster: index,
+                    probe_addresses: probe_addresses(peer, known.copied()),
                     lanes: peer.gateway.lanes.clone(),
                     max_mtu: mtu(&addresses),
                     addresses,
@@ -96,20 +119,25 @@ impl Snapshot {
                     key,
                 });
             }
+            of_clusters.push(first..paths.len());
         }
+        drop(known);
         let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
         let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
         let revision = previous.map_or(1, |p| p.revision + 1);
-        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, identities }
+        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, of_clusters, next_number, identities }
     }
 
     /// The same with these keys.
     pub(crate) fn with_identities(self, identities: Vec<Identities>) -> Self {
         Self { identities: identities.into(), ..self }
     }
-}
 
-impl Snapshot {
+    /// The paths of a cluster.
+    pub(crate) fn paths_of(&self, cluster: usize) -> &[PathSpec] {
+        self.of_clusters.get(cluster).map_or(&[], |range| &self.paths[range.clone()])
+    }
+
     /// Names the candidates that are not tried, where `previous` did not have them.
     pub(crate) fn warn_refused(&self, previous: &Self) {
         for spec in self.paths.iter().filter(|spec| !spec.refused.is_empty()) {
@@ -124,6 +152,13 @@ impl Snapshot {
             );
         }
     }
+}
+
+/// Where the probes of a gateway's lanes come from: worked out once per key.
+fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<(PublicKey, Ipv6Addr)> {
+    let keys = peer.gateway.lanes.iter().flat_map(|lane| iter::once(lane.public_key).chain(lane.next_public_key));
+    let of = |key| (key, known.map_or_else(|| probe::address(&key), |path| path.probe_address(key)));
+    keys.map(of).collect()
 }
 
 /// Whether an outer address would lead into a tunnel, or nowhere.
@@ -142,7 +177,7 @@ fn outer_addresses(peers: &Peers, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hawser_model::{Gateway, PrefixSet, PublicKey};
+    use hawser_model::{Gateway, PrefixSet};
 
     fn peers(address: &str) -> Peers {
         let gateway = Gateway {
@@ -191,5 +226,8 @@ mod tests {
         renewed.clusters[0].generation = 2;
         let third = Snapshot::new(renewed, Some(&second), |_| 1420, Vec::new());
         assert!(!Arc::ptr_eq(&first.paths[0].board, &third.paths[0].board));
+        let numbers = [&first, &second, &third].map(|s| s.paths[0].number);
+        assert_eq!((numbers[0], numbers[0] + 1), (numbers[1], numbers[2]), "a number is a path's for good");
+        assert_eq!((third.paths_of(0).len(), third.paths_of(1).len()), (1, 0));
     }
 }

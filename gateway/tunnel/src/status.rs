@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use hawser_datapath::paths::{ClusterRow, PathRow};
@@ -67,6 +68,20 @@ pub(crate) struct LaneStatus {
     pub(crate) clusters: Vec<ClusterRow>,
     /// When it said so.
     pub(crate) at: Time,
+    pub(crate) load: LaneLoad,
+}
+
+/// What a lane's control work took of its thread's CPU time, while its packets waited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LaneLoad {
+    /// Configurations taken over since the start.
+    pub changes: u64,
+    /// What the last one took.
+    pub last_change: Duration,
+    /// What the longest took.
+    pub longest_change: Duration,
+    /// The longest that any turn's control work took: a configuration, handshakes, probes, figures together.
+    pub longest_control: Duration,
 }
 
 /// A lane, as others see it.
@@ -176,6 +191,8 @@ pub struct PathStatus {
 pub struct Report {
     /// Its lanes.
     pub lanes: Vec<LaneInfo>,
+    /// What control work took of each lane's time.
+    pub loads: Vec<LaneLoad>,
     /// One row per remote cluster.
     pub clusters: Vec<ClusterStatus>,
     /// One row per path.
@@ -215,12 +232,12 @@ fn phase(lanes: impl Iterator<Item = Phase>) -> Phase {
 /// The rows of one snapshot, out of what lanes published.
 pub(crate) struct Summary<'a> {
     snapshot: &'a Snapshot,
-    published: &'a [LaneStatus],
+    published: &'a [Arc<LaneStatus>],
     lanes: Vec<BTreeMap<&'a PathKey, &'a LanePath>>,
 }
 
 impl<'a> Summary<'a> {
-    pub(crate) fn new(snapshot: &'a Snapshot, lanes: &'a [LaneStatus]) -> Self {
+    pub(crate) fn new(snapshot: &'a Snapshot, lanes: &'a [Arc<LaneStatus>]) -> Self {
         Self {
             snapshot,
             published: lanes,
@@ -274,7 +291,7 @@ impl<'a> Summary<'a> {
 
     /// Cluster `index`: state, reason, live and total paths, last failover.
     pub(crate) fn cluster(&self, index: usize) -> (ClusterState, String, u32, u32, Option<Failover>) {
-        let specs = self.snapshot.paths.iter().filter(|p| p.cluster == index);
+        let specs = self.snapshot.paths_of(index).iter();
         // A path that no lane has spoken of yet is unknown, not absent.
         let states: Vec<State> =
             specs.map(|spec| sum_up(&self.of_path(&spec.key)).map_or(State::Unknown, |view| view.state)).collect();
@@ -284,7 +301,12 @@ impl<'a> Summary<'a> {
         let rows: Vec<(&LaneStatus, &ClusterRow)> = self
             .published
             .iter()
-            .filter_map(|lane| Some((lane, lane.clusters.iter().find(|r| r.is(&cluster.id, cluster.generation))?)))
+            // A lane that goes by this snapshot has it at the same place.
+            .filter_map(|lane| {
+                let is = |row: &&ClusterRow| row.is(&cluster.id, cluster.generation);
+                let row = lane.clusters.get(index).filter(is).or_else(|| lane.clusters.iter().find(is))?;
+                Some((lane.as_ref(), row))
+            })
             .collect();
         let reason = rows.iter().find(|(_, row)| row.state == state).map_or_else(
             || if states.is_empty() { "it has no gateways" } else { "the lanes differ about it" }.to_owned(),
@@ -370,7 +392,7 @@ mod tests {
                 paths: vec![LanePath { next_key, ..path(state, 1, None) }],
                 ..LaneStatus::default()
             };
-            let lanes: Vec<LaneStatus> = rows.iter().map(row).collect();
+            let lanes: Vec<Arc<LaneStatus>> = rows.iter().map(row).map(Arc::new).collect();
             Summary::new(&snapshot, &lanes).next_key(&path(State::Up, 1, None).key, 5)
         };
         let (moved, waits) = (Some(NextKey::InUse), Some(NextKey::Waiting));

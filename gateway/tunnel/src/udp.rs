@@ -22,6 +22,9 @@ pub(crate) const SEGMENTS_MAX: usize = 64;
 /// A receive buffer of this size takes the largest coalesced datagram.
 pub(crate) const RECEIVE_MAX: usize = 65_535;
 
+/// How many errors of earlier datagrams may be in the way of one.
+const TOLD: u32 = 4;
+
 /// Datagrams of one sender, received at once: `len` bytes cut every `stride`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Received {
@@ -114,10 +117,13 @@ impl LaneSocket {
         let cut = [ControlMessage::UdpGsoSegments(&size)];
         let control: &[ControlMessage<'_>] = if data.len() > segment { &cut } else { &[] };
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let mut told = 0;
         loop {
             match socket::sendmsg(self.socket.as_raw_fd(), &iov, control, flags, Some(&address)) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
+                // What ICMP told of an earlier datagram, which may have gone elsewhere, is told once; this one is not sent yet.
+                Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) if told < TOLD => told += 1,
                 Err(e) => return Err(e),
             }
         }
@@ -323,6 +329,22 @@ mod tests {
             assert_eq!(e.kind, IcmpKind::PortUnreachable);
             assert_eq!(e.to, loopback(family, closed));
             assert_eq!(&buf[..e.quoted], b"a datagram of ours, quoted");
+        }
+    }
+
+    #[test]
+    fn a_closed_port_costs_no_datagram_that_goes_elsewhere() {
+        for family in [IpFamily::V4, IpFamily::V6] {
+            let a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+            let mut open = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+            let closed = port(&LaneSocket::bind(family, 0, 1 << 20).unwrap());
+            a.send(loopback(family, closed), b"refused", 100).unwrap();
+            wait(&a, PollFlags::POLLERR);
+            a.send(loopback(family, port(&open)), b"welcome", 100).unwrap();
+            wait(&open, PollFlags::POLLIN);
+            let mut buf = vec![0u8; RECEIVE_MAX];
+            let got = open.receive(&mut buf).unwrap().unwrap();
+            assert_eq!(&buf[..got.len], b"welcome");
         }
     }
 

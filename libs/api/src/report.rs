@@ -42,6 +42,23 @@ pub struct LaneReport {
     /// First bytes of the public key that will replace it, hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_key: Option<String>,
+    /// What control work took of its thread's time while packets waited.
+    #[serde(default)]
+    pub load: LaneLoadReport,
+}
+
+/// CPU time of a lane's thread that went into control work, microseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LaneLoadReport {
+    /// Changes of the peers since the start.
+    pub changes: u64,
+    /// What the last change took.
+    pub last_change_us: u64,
+    /// What the longest change took.
+    pub longest_change_us: u64,
+    /// The longest that packets waited for any control work: changes, handshakes, probes, figures.
+    pub longest_control_us: u64,
 }
 
 /// Keys that are being replaced.

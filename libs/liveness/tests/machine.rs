@@ -84,6 +84,42 @@ fn two_refusals_of_different_packets_are_a_verdict_and_one_repeated_is_not() {
 }
 
 #[test]
+fn a_refusal_of_each_of_two_lanes_is_a_verdict_on_both_and_the_other_lane_s_alone_is_not() {
+    let mut path = up(Mode::Probes);
+    path.handle_sibling_refusal(at(1_000), at(1_001));
+    path.handle_sibling_refusal(at(1_002), at(1_003));
+    assert_eq!(path.state(), State::Up, "nothing of ours was refused");
+    path.handle_port_unreachable(7, at(1_010));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused));
+
+    let mut path = up(Mode::Probes);
+    path.handle_port_unreachable(7, at(1_000));
+    path.handle_sibling_refusal(at(1_001), at(1_002));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused));
+
+    let mut path = up(Mode::Probes);
+    path.handle_sibling_refusal(at(1_000), at(1_000));
+    path.handle_port_unreachable(7, at(1_201));
+    assert_eq!(path.state(), State::Suspect, "200 ms apart is too far");
+}
+
+#[test]
+fn a_sibling_s_refusal_ends_a_suspect_that_does_not_answer_and_no_other() {
+    let mut path = up(Mode::Probes);
+    path.handle_sibling_refusal(at(1_000), at(1_000));
+    path.handle_hint(at(1_000));
+    run(&mut path, 1_000, 1_150, false);
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused), "at {:?}", path.since());
+    assert!(path.since() < at(1_100), "{:?}", path.since());
+
+    let mut path = up(Mode::Probes);
+    path.handle_sibling_refusal(at(1_000), at(1_000));
+    path.handle_hint(at(1_000));
+    run(&mut path, 1_000, 1_150, true);
+    assert_eq!(path.state(), State::Up, "it answers: only the other lane's port is closed");
+}
+
+#[test]
 fn a_hint_is_disproven_only_by_a_probe_sent_after_it() {
     let mut path = up(Mode::Probes);
     let early = path.poll_probe(at(1_000)).expect("due");

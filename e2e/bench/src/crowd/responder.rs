@@ -194,7 +194,7 @@ fn seal(socket: &UdpSocket, session: &mut Session, packet: &[u8; LEN], from: Ipv
 fn receive(
     socket: &UdpSocket,
     data: &mut [u8; MESSAGE],
-    control: &mut Vec<u8>,
+    control: &mut [u8],
 ) -> Result<Option<(usize, SocketAddrV4, Ipv4Addr)>> {
     let mut parts = [IoSliceMut::new(data)];
     let message = match recvmsg::<SockaddrIn>(socket.as_raw_fd(), &mut parts, Some(control), MsgFlags::empty()) {

@@ -5,17 +5,21 @@
 //! Lanes tell each other two things only: suspicions ([`PathEvent::Hint`]), and the states of plain WireGuard peers, which lane 0 alone has a session with ([`PathSet::handle_mirror`]).
 //!
 //! - [`set`]: the set, driven by `handle_*` and `poll_*`.
+//! - [`layout`]: what another configuration makes of it, worked out beforehand; `places` finds what stays.
 //! - [`event`]: what it reports as it happens.
 //! - [`report`]: what it reports when asked.
 //! - `slot`: one path; its MTU is [`crate::pmtu`]'s. `timers`: deadlines.
 
 pub mod event;
+pub mod layout;
+pub(crate) mod places;
 pub mod report;
 pub mod set;
 mod slot;
 mod timers;
 
 pub use event::PathEvent;
+pub use layout::{LanePaths, Layout, Leftovers};
 pub use report::{ClusterRow, PathRow};
 pub use set::{PathConfig, PathSet};
 pub use slot::PathInfo;

@@ -1,13 +1,15 @@
 //! One path of a lane: its identity, its life, its counts.
 
 use hawser_liveness::{Config, Mode, Path, Reason, State, Stats, Time};
-use hawser_model::{ClusterId, Gateway, Lane, NodeName, PublicKey};
+use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
+use crate::paths::layout::weight;
+use crate::paths::places::path_hash;
 use crate::paths::report::PathRow;
 use crate::pmtu::{Evidence, Search};
 use crate::prefixes::ClusterIndex;
-use crate::selector::{PathSpec, PathState};
+use crate::selector::PathState;
 
 /// Who a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,18 @@ pub struct PathInfo {
     pub hand_over: bool,
 }
 
+impl PathInfo {
+    /// Whether `next` goes on as this path: the same ends, and the same key or the one that was announced to replace it.
+    pub(crate) fn goes_on_as(&self, next: &Self) -> bool {
+        let ends = |i: &Self| (i.generation, i.remote_lane, i.probes);
+        let announced = self.remote_next_key == Some(next.remote_key);
+        ends(self) == ends(next)
+            && (self.remote_key == next.remote_key || announced)
+            && self.cluster == next.cluster
+            && self.gateway == next.gateway
+    }
+}
+
 /// Inner packets of a path.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
@@ -42,9 +56,14 @@ pub(crate) struct Counts {
     pub(crate) peer_rx_packets: Option<u64>,
 }
 
+/// Slots change hands by pointer when the configuration changes.
+pub(crate) type BoxedSlot = Box<Slot>;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) info: PathInfo,
+    /// Finds the slot when the configuration changes.
+    pub(crate) hash: u64,
     pub(crate) weight: u16,
     pub(crate) preferred: Vec<IpNet>,
     pub(crate) life: Path,
@@ -69,13 +88,24 @@ impl Slot {
             size: Search::new(liveness.first_seq),
             sizing: false,
             counts: Counts::default(),
+            hash: path_hash(&info),
             info,
         }
     }
 
     /// With what may change without a new session.
     pub(crate) fn with(self, gateway: &Gateway) -> Self {
-        Self { weight: weight(&gateway.lanes), preferred: gateway.preferred.clone(), ..self }
+        Self { weight: weight(gateway), preferred: gateway.preferred.clone(), ..self }
+    }
+
+    /// Goes by the configuration of `new`, as which this path goes on; its life stays.
+    pub(crate) fn follow(&mut self, new: &mut Self) {
+        let PathInfo { cluster_index, remote_key, remote_next_key, .. } = new.info;
+        (self.info.cluster_index, self.info.remote_key) = (cluster_index, remote_key);
+        self.info.remote_next_key = remote_next_key;
+        self.weight = new.weight;
+        std::mem::swap(&mut self.preferred, &mut new.preferred);
+        (self.armed, self.sizing) = (None, false);
     }
 
     pub(crate) fn state(&self) -> State {
@@ -111,11 +141,6 @@ impl Slot {
         }
     }
 
-    pub(crate) fn spec(&self) -> PathSpec<'_> {
-        let (cluster, gateway) = (self.info.cluster_index, &self.info.gateway);
-        PathSpec { cluster, gateway, weight: self.weight, preferred: &self.preferred }
-    }
-
     pub(crate) fn path_state(&self, now: Time) -> PathState {
         let state = self.state();
         // Figures only choose among held paths, and loss takes counting.
@@ -146,9 +171,4 @@ impl Slot {
             mtu_phase: self.size.phase(),
         }
     }
-}
-
-/// A gateway's share is what it can carry: its lanes.
-fn weight(lanes: &[Lane]) -> u16 {
-    u16::try_from(lanes.len()).unwrap_or(u16::MAX).max(1)
 }

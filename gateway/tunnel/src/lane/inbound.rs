@@ -7,7 +7,7 @@ use hawser_datapath::{DropReason, Packet, mss};
 use hawser_liveness::Time;
 
 use super::{BURST, Lane};
-use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver};
+use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver, response_receiver};
 use crate::udp::{IcmpKind, Received};
 
 /// Inner packets of one batch of datagrams, all of one peer.
@@ -89,7 +89,7 @@ impl Lane {
         if !matches!(opened, Opened::Packet(_) | Opened::Keepalive) {
             return self.counters.dropped(DropReason::NotAuthentic);
         }
-        if state.endpoint != Some(from) {
+        if state.newest.note(datagram) && state.endpoint != Some(from) {
             self.roam(pair, from);
         }
         if !was_ready {
@@ -110,7 +110,11 @@ impl Lane {
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway, remote_lane = state.remote_lane,
             from = ?state.endpoint, %to, "endpoint changed"
         );
-        state.endpoint = Some(to);
+        let first = state.endpoint.replace(to).is_none();
+        let (path, sends) = (state.path, state.sends);
+        if first && sends {
+            self.peers.choose(path);
+        }
     }
 
     /// An inner packet of `len` bytes is in the write buffer.
@@ -147,21 +151,22 @@ impl Lane {
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
-        // A message names the key it is for by its first checksum only: the next one is tried where the current one fails.
-        let admitted = self.peers.identities().iter().find_map(|identity| {
-            let admitted = identity.admit(datagram, from.ip(), &mut out);
-            (admitted != Admitted::Rejected).then(|| (identity.key(), admitted))
-        });
-        let pair = match admitted {
-            Some((own, Admitted::Initiation(key))) => self.peers.by_keys(own, key),
-            Some((_, Admitted::Session(receiver))) => self.peers.by_receiver(receiver),
-            Some((_, Admitted::CookieWanted(len))) => return self.send_now(from, &out[..len]),
-            Some((_, Admitted::Rejected)) | None => None,
+        let pair = match self.expected(datagram) {
+            Some(pair) => Some(pair),
+            None => match self.peers.identities().admit(datagram, from.ip(), &mut out) {
+                (own, Admitted::Initiation(remote)) => self.peers.by_keys(own, remote),
+                (_, Admitted::Session(receiver)) => self.peers.by_receiver(receiver),
+                (_, Admitted::CookieWanted(len)) => return self.send_now(from, &out[..len]),
+                (_, Admitted::Rejected) => None,
+            },
         };
         // No session begins by a key that was replaced.
         let Some(pair) = pair.filter(|&pair| self.peers.pairs[pair].ends.is_none()) else {
             return self.counters.dropped(DropReason::NotOurs);
         };
+        if datagram.first() == Some(&1) {
+            self.peers.wake(pair);
+        }
         let was_ready = self.peers.pairs[pair].session.ready();
         match self.peers.pairs[pair].session.open(datagram, &mut out) {
             // The answer goes where the initiation came from; where data goes is for data to say.
@@ -173,6 +178,10 @@ impl Lane {
                 }
                 self.send_now(from, &out[..len]);
                 self.peers.pairs[pair].attempts.succeeded();
+                self.peers.pairs[pair].seek.answered();
+                if let Some(receiver) = response_receiver(datagram) {
+                    self.peers.pairs[pair].newest.renewed(receiver);
+                }
                 if !was_ready {
                     let now = self.shared.now();
                     self.established(pair, now);
@@ -181,6 +190,15 @@ impl Lane {
             Opened::Cookie => {}
             Opened::Packet(_) | Opened::Keepalive | Opened::Rejected => self.counters.dropped(DropReason::NotAuthentic),
         }
+    }
+
+    /// The pair whose initiation a datagram answers, if that is still waited for.
+    fn expected(&mut self, datagram: &[u8]) -> Option<usize> {
+        let receiver = response_receiver(datagram)?;
+        let pair = self.peers.by_receiver(receiver)?;
+        let state = &mut self.peers.pairs[pair];
+        state.answers = state.answers.checked_sub(1)?;
+        Some(pair)
     }
 
     /// Reads what ICMP told about datagrams of ours.
@@ -208,6 +226,9 @@ impl Lane {
                     continue;
                 }
                 let proof = ours.filter(|_| error.kind == IcmpKind::PortUnreachable);
+                if proof.is_some() {
+                    self.peers.snapshot.paths[state.spec].board.refuse(self.index, now);
+                }
                 self.paths.handle(state.path, now, |life| match proof {
                     Some(id) => life.handle_port_unreachable(id, now),
                     None => life.handle_hint(now),

@@ -2,17 +2,24 @@
 //! than one of each while keys are replaced).
 //!
 //! The loop takes a burst from each source, then what its timers want, then waits. Nothing on the packet path locks,
-//! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` handshakes, probes and
-//! verdicts; `peers` holds the sessions they work on, each a `pair`. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
-//! that the lane that sees a path die moves its flows with its next packet; the others are told by the board and the bell.
+//! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` and `handshakes` what
+//! is due; `peers` holds the sessions they work on, each a `pair`. Each lane judges paths for itself
+//! (`hawser_datapath::PathSet`), so that the lane that sees a path die moves its flows with its next packet; the others are
+//! told by the board and the bell.
 
 mod attempts;
 mod batch;
 mod buffers;
+mod change;
+mod handshakes;
 mod inbound;
+mod lazy;
+mod load;
+mod newest;
 mod outbound;
 mod pair;
 mod peers;
+mod seek;
 mod sent;
 mod timers;
 
@@ -22,8 +29,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hawser_datapath::{Counters, Limiter, PathConfig, PathSet, Policy};
-use hawser_liveness::Config;
+use hawser_datapath::{Counters, Limiter, PathSet, Policy};
+use hawser_liveness::Time;
 use hawser_model::IpFamily;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
@@ -31,12 +38,12 @@ use tun_rs::SyncDevice;
 
 use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
+use self::load::{Load, Work};
 use self::peers::Peers;
 use self::timers::Timers;
 use crate::raw::RawSender;
 use crate::session::Session as _;
-use crate::shared::{Handover, Shared};
-use crate::snapshot::Snapshot;
+use crate::shared::{Change, Handover, Shared};
 use crate::udp::{LaneSocket, RECEIVE_MAX};
 
 /// Reads from one source before the others have their turn.
@@ -49,8 +56,6 @@ pub(crate) struct Parts {
     pub(crate) sockets: Vec<LaneSocket>,
     pub(crate) raw: RawSender,
     pub(crate) ring: Receiver<Handover>,
-    /// Random, so that echoes of an earlier run's probes are not taken for this one's.
-    pub(crate) seed: u64,
 }
 
 /// See the module.
@@ -72,6 +77,7 @@ pub(crate) struct Lane {
     writes: TunWrites,
     datagrams: Vec<u8>,
     reply: Vec<u8>,
+    load: Load,
 }
 
 /// Which sources have something.
@@ -87,12 +93,10 @@ impl Lane {
     pub(crate) fn new(parts: Parts, shared: Arc<Shared>) -> Self {
         let now = shared.now();
         let snapshot = shared.snapshot.load_full();
-        let liveness = Config { first_seq: parts.seed >> 16, ..Config::default() };
-        // At most 8 lanes.
-        let paths = PathSet::new(PathConfig { lane: parts.index as u8, liveness });
-        let mut lane = Self {
+        let paths = PathSet::new(shared.doors[parts.index].config);
+        Self {
             index: parts.index,
-            peers: Peers::new(parts.index, shared.doors.len(), Arc::clone(&snapshot)),
+            peers: Peers::new(parts.index, shared.doors.len(), snapshot),
             paths,
             policy: Policy::default(),
             timers: Timers::new(now),
@@ -108,18 +112,18 @@ impl Lane {
             raw: parts.raw,
             ring: parts.ring,
             shared,
-        };
-        lane.take(&snapshot);
-        lane
+            load: Load::default(),
+        }
     }
 
     /// Runs until the tunnel stops.
     pub(crate) fn run(mut self) {
         while !self.shared.stopping() {
-            let latest = self.shared.snapshot.load();
-            if latest.revision != self.peers.snapshot.revision {
-                let latest = Arc::clone(&latest);
-                self.take(&latest);
+            let latest = self.shared.snapshot.load().revision;
+            if latest != self.peers.snapshot.revision
+                && let Some(change) = self.shared.doors[self.index].take()
+            {
+                self.take(change);
             }
             let ready = match self.wait(self.timers.wait(self.shared.now())) {
                 Ok(ready) => ready,
@@ -159,28 +163,41 @@ impl Lane {
         true
     }
 
-    /// Goes by another snapshot from now on.
-    fn take(&mut self, snapshot: &Arc<Snapshot>) {
+    /// Goes by another configuration from now on. All at once, so that no packet meets half of it; what takes long was
+    /// worked out by who left it, is left to who clears out, or is for later turns: sessions' keys and handshakes.
+    fn take(&mut self, change: Change) {
+        let work = Work::begin();
         let now = self.shared.now();
-        let skipped = self.paths.apply(&snapshot.peers.prefixes, &snapshot.clusters, now);
-        for skipped in skipped.iter().filter(|_| self.index == 0) {
-            let (cluster, prefix, overlaps) = (&skipped.cluster, skipped.prefix, skipped.overlaps);
-            tracing::warn!(%cluster, %prefix, %overlaps, "a prefix is left out: it overlaps another cluster's or our own");
-        }
-        let hosts = snapshot.hosts.iter().copied();
-        self.policy = Policy::new(Arc::clone(self.paths.forwarding(now).prefixes()), hosts);
-        self.peers.apply(snapshot, &self.paths, now);
-        let links: Vec<_> = self.peers.links().map(|(path, link)| (path, link.clone())).collect();
-        for (path, link) in links {
+        let left = self.paths.exchange(change.paths, now);
+        let policy = std::mem::replace(&mut self.policy, change.policy);
+        let ended = self.peers.apply(&change.snapshot, &self.paths, now);
+        self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
+        self.tell_sessions(now);
+        // What others said meanwhile may have been heard before there was a path that it was about.
+        self.timers.hear_again();
+        self.timers.publish_soon();
+        self.timers.seek();
+        self.load.changed(&work);
+    }
+
+    /// Tells every path whether its session can send.
+    fn tell_sessions(&mut self, now: Time) {
+        for (path, link) in self.peers.links() {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
             self.paths.handle(path, now, |life| life.handle_session(ready, now));
             if link.sender.is_some() {
                 self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
             }
         }
-        // What others said meanwhile may have been heard before there was a path that it was about.
-        self.read_boards(now);
-        self.timers.publish_soon();
+    }
+
+    /// Gives up sessions of replaced keys that ran out.
+    fn drop_ended(&mut self, now: Time) {
+        let seen: Vec<_> = self.peers.links().map(|(path, link)| (path, link.hints)).collect();
+        let ended = self.peers.apply(&Arc::clone(&self.peers.snapshot), &self.paths, now);
+        self.shared.doors[self.index].discard(Box::new(ended));
+        seen.into_iter().for_each(|(path, hints)| self.peers.saw_hints(path, hints));
+        self.tell_sessions(now);
     }
 
     fn wait(&self, limit: Duration) -> nix::Result<Ready> {

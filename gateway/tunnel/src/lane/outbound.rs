@@ -56,10 +56,10 @@ impl Lane {
 
     /// Sends all segments by a path.
     fn send_all(&mut self, path: PathIndex, now: Time) {
-        let Some(spec) = self.peers.link(path).map(|link| link.spec) else {
+        let Some(link) = self.peers.link(path).copied() else {
             return self.counters.dropped_many(DropReason::NoSession, self.segments.len() as u64);
         };
-        let mtu = self.peers.snapshot.paths[spec].mtu();
+        let mtu = self.peers.snapshot.paths[link.spec].mtu();
         let announced = mtu.min(self.shared.lan_mtu());
         let sender = self.peers.ready_sender(path);
         let (mut packets, mut bytes, mut largest) = (0, 0, 0);
@@ -79,7 +79,7 @@ impl Lane {
                         packets += 1;
                         bytes += len as u64;
                     }
-                    None => self.hand_over(spec, None),
+                    None => self.hand_over(link.spec, None),
                 }
             }
             if !self.segments.advance() {

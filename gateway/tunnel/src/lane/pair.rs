@@ -5,14 +5,27 @@
 //! unannounced decision when it moves to the next key.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
-use hawser_datapath::{PathIndex, probe};
+use hawser_datapath::PathIndex;
 use hawser_liveness::Time;
 use hawser_model::PublicKey;
 
 use super::attempts::Attempts;
+use super::lazy::Lazy;
+use super::newest::Newest;
+use super::seek::Seek;
 use super::sent::Sent;
 use crate::session::{Identity, Session as _, WireGuard};
+use crate::snapshot::PathSpec;
+
+/// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
+const PLAIN_KEEPALIVE: u16 = 25;
+/// Sessions of replaced keys end by age at this at the latest (WireGuard's REJECT_AFTER_TIME).
+const SESSION_MAX: Duration = Duration::from_secs(180);
+
+/// Pairs change hands by pointer when the configuration changes.
+pub(crate) type BoxedPair = Box<Pair>;
 
 /// Where a key stands in its succession.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,46 +54,55 @@ pub(crate) struct Pair {
     /// Whether this lane sends the path's packets by it or its like; it only receives by others.
     pub(crate) sends: bool,
     pub(crate) slot: u32,
-    pub(crate) session: WireGuard,
+    pub(crate) session: Lazy<WireGuard>,
     /// Where the peer was last heard from, by authenticated data.
     pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) newest: Newest,
+    /// Answers to our last initiation that are let in past the guard against floods.
+    pub(crate) answers: u8,
     /// Its UDP port at every candidate address.
     pub(crate) port: u16,
     pub(crate) attempts: Attempts,
+    pub(crate) seek: Seek,
     pub(crate) sent: Sent,
     /// One of its keys was replaced: it ends with its session, or then.
     pub(crate) ends: Option<Time>,
 }
 
-/// What a new pair is made from.
-pub(crate) struct Origin<'a> {
-    pub(crate) identity: &'a Identity,
-    pub(crate) remote: PublicKey,
-    pub(crate) remote_lane: usize,
-    pub(crate) slot: u32,
-    pub(crate) keepalive: Option<u16>,
-}
-
 impl Pair {
-    pub(crate) fn new(origin: &Origin<'_>, now: Time) -> Self {
-        let &Origin { identity, remote, remote_lane, slot, keepalive } = origin;
-        let own = identity.key();
+    /// A pair of our `identity` and the key `remote` of one of `spec`'s lanes, still without a session.
+    pub(crate) fn new(
+        identity: &Identity,
+        spec: &PathSpec,
+        (remote_lane, remote): (usize, PublicKey),
+        slot: u32,
+        now: Time,
+    ) -> Self {
         Self {
             path: 0,
             spec: 0,
             remote_lane,
-            keys: (own, remote),
+            keys: (identity.key(), remote),
             standing: (Standing::Current, Standing::Current),
-            addresses: (probe::address(&own), probe::address(&remote)),
+            addresses: (identity.probe_address(), spec.probe_address(remote)),
             sends: false,
             slot,
-            session: WireGuard::new(identity, remote, slot, keepalive),
+            session: Lazy::Asleep,
             endpoint: None,
+            newest: Newest::default(),
+            answers: 0,
             port: 0,
             attempts: Attempts::new(now, remote.0[0]),
+            seek: Seek::new(now, remote.0[1]),
             sent: Sent::default(),
             ends: None,
         }
+    }
+
+    /// Makes the session, if there is none yet: a key agreement. `identity` is the one of our key.
+    pub(crate) fn wake(&mut self, identity: &Identity, probes: bool) {
+        let (remote, slot, keepalive) = (self.keys.1, self.slot, (!probes).then_some(PLAIN_KEEPALIVE));
+        self.session.wake(|| WireGuard::new(identity, remote, slot, keepalive));
     }
 
     /// Whether packets can be sent by it.
@@ -89,9 +111,19 @@ impl Pair {
         self.session.ready() && self.endpoint.is_some()
     }
 
+    /// One of its keys was replaced, if that was not known before: it has so long.
+    pub(crate) fn run_out(&mut self, now: Time) {
+        self.ends.get_or_insert(now + SESSION_MAX);
+    }
+
+    /// Whether it ran out.
+    pub(crate) fn has_ended(&self, now: Time) -> bool {
+        self.ends.is_some_and(|ends| now >= ends || !self.session.ready())
+    }
+
     /// What makes it better than others of the same lanes.
     pub(crate) fn merit(&self) -> Merit {
-        Merit { usable: self.is_usable(), newness: newness(self.standing) }
+        Merit { usable: self.is_usable(), newness: newness(self.standing), mark: self.keys.0.0.max(self.keys.1.0) }
     }
 }
 
@@ -100,6 +132,8 @@ impl Pair {
 pub(crate) struct Merit {
     usable: bool,
     newness: u8,
+    /// Of equals, both ends choose the same, so that each sends where it hears the other.
+    mark: [u8; 32],
 }
 
 fn newness((own, remote): (Standing, Standing)) -> u8 {
@@ -124,11 +158,14 @@ mod tests {
 
     #[test]
     fn packets_go_by_the_newest_keys_that_can_carry_them() {
-        let merit = |usable, standing| Merit { usable, newness: newness(standing) };
+        let merit = |usable, standing| Merit { usable, newness: newness(standing), mark: [0; 32] };
         assert!(merit(true, (Old, Current)) > merit(false, (Next, Next)));
         assert!(merit(true, (Current, Next)) > merit(true, (Current, Current)));
         assert!(merit(true, (Next, Next)) > merit(true, (Next, Current)));
         assert!(merit(true, (Current, Current)) > merit(true, (Current, Old)));
+        let (ours, theirs) = (merit(true, (Next, Current)), merit(true, (Current, Next)));
+        let by = |mark, merit| Merit { mark: [mark; 32], ..merit };
+        assert!(by(7, ours) > by(3, theirs) && by(7, theirs) > by(3, ours), "whichever way round they are");
     }
 
     #[test]

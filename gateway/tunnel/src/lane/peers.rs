@@ -1,63 +1,47 @@
-//! A lane's sessions, rebuilt from each snapshot without losing what stays.
+//! A lane's sessions, and how they are found. Which there are follows from each snapshot: `change`.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
-use hawser_datapath::paths::{PathInfo, lane_pairs};
-use hawser_datapath::{PathIndex, PathSet};
-use hawser_liveness::Time;
-use hawser_model::{Lane, PublicKey};
+use hawser_datapath::PathIndex;
+use hawser_model::PublicKey;
 
-use super::pair::{Origin, Pair, Standing};
+use super::pair::{BoxedPair, Pair};
 use crate::rotation::Identities;
-use crate::session::{Identity, Session as _};
-use crate::snapshot::{PathKey, PathSpec, Snapshot, is_inner};
+use crate::session::Session as _;
+use crate::snapshot::{Snapshot, is_inner};
 use crate::status::NextKey;
 
-/// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
-const PLAIN_KEEPALIVE: u16 = 25;
-/// Session numbers have 24 bits.
-const SLOT_MASK: u32 = 0x00ff_ffff;
-/// Sessions of replaced keys end by age at this at the latest (WireGuard's REJECT_AFTER_TIME).
-const SESSION_MAX: Duration = Duration::from_secs(180);
-
 /// Where a path of the path set leads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
     /// Index in [`Snapshot::paths`].
     pub(crate) spec: usize,
-    /// The session to send by, if this lane has one: the best of `choices`.
+    /// The session to send by, if this lane has one: the best of its like.
     pub(crate) sender: Option<usize>,
-    /// The sessions with the lane that this one sends to.
-    choices: Range<usize>,
-    /// These, and those with the lanes that it only receives from.
-    all: Range<usize>,
     /// Hints of other lanes that were seen.
     pub(crate) hints: u64,
 }
 
 /// See the module.
 pub(crate) struct Peers {
-    lane: usize,
-    lanes: usize,
+    pub(super) lane: usize,
+    pub(super) lanes: usize,
     pub(crate) snapshot: Arc<Snapshot>,
-    /// Those with the same remote lane are neighbours.
-    pub(crate) pairs: Vec<Pair>,
+    /// Those of one path are neighbours, and among these the ones with the same remote lane.
+    pub(crate) pairs: Vec<BoxedPair>,
     /// By path index; indexes that are not in use have none.
-    links: Vec<Option<Link>>,
-    by_slot: HashMap<u32, usize>,
-    by_keys: HashMap<(PublicKey, PublicKey), usize>,
-    next_slot: u32,
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) by_slot: HashMap<u32, usize>,
+    /// The first pair with the lane of a peer's key.
+    pub(super) by_key: HashMap<PublicKey, usize>,
+    pub(super) next_slot: u32,
 }
 
-/// The pairs of the last snapshot, by path and remote lane.
-type Old = HashMap<(PathKey, usize), Vec<Pair>>;
-
 impl Peers {
-    /// No sessions; the first [`Self::apply`] makes them.
+    /// No sessions; the first change makes them.
     pub(crate) fn new(lane: usize, lanes: usize, snapshot: Arc<Snapshot>) -> Self {
         Self {
             lane,
@@ -66,7 +50,7 @@ impl Peers {
             pairs: Vec::new(),
             links: Vec::new(),
             by_slot: HashMap::new(),
-            by_keys: HashMap::new(),
+            by_key: HashMap::new(),
             next_slot: 1,
         }
     }
@@ -76,113 +60,13 @@ impl Peers {
         &self.snapshot.identities[self.lane]
     }
 
-    /// Takes over a snapshot that `paths` was just given: sessions between the same lanes and keys go on. Those of a key that
-    /// was replaced as announced still receive for a while; all others end here and now.
-    pub(crate) fn apply(&mut self, snapshot: &Arc<Snapshot>, paths: &PathSet, now: Time) {
-        let old_snapshot = std::mem::replace(&mut self.snapshot, Arc::clone(snapshot));
-        let mut old = Old::new();
-        for pair in self.pairs.drain(..) {
-            let key = old_snapshot.paths[pair.spec].key.clone();
-            old.entry((key, pair.remote_lane)).or_default().push(pair);
+    /// Makes the session of a pair, if it has none yet: a key agreement. A key that was replaced makes none.
+    pub(crate) fn wake(&mut self, pair: usize) {
+        let pair = &mut self.pairs[pair];
+        let mut own = self.snapshot.identities[self.lane].iter();
+        if let Some(identity) = own.find(|identity| identity.key() == pair.keys.0) {
+            pair.wake(identity, self.snapshot.paths[pair.spec].probes);
         }
-        self.by_slot.clear();
-        self.by_keys.clear();
-        self.links.clear();
-        for (path, info) in paths.paths() {
-            let is = |spec: &PathSpec| {
-                let (key, of) = (&spec.key, (&info.cluster, info.generation, &info.gateway));
-                (&key.cluster, key.generation, &key.gateway) == of
-            };
-            // Both are in the order of the configuration, from which the set may have left some out.
-            let same = Some(usize::from(path)).filter(|&at| snapshot.paths.get(at).is_some_and(is));
-            let Some(index) = same.or_else(|| snapshot.paths.iter().position(is)) else { continue };
-            let spec = &snapshot.paths[index];
-            let mut link = Link { spec: index, sender: None, choices: 0..0, all: 0..0, hints: spec.board.hints() };
-            let start = self.pairs.len();
-            for remote in self.remote_lanes(spec) {
-                let known = old.remove(&(spec.key.clone(), remote)).unwrap_or_default();
-                let before = known.first().and_then(|pair| old_snapshot.paths[pair.spec].lanes.get(remote));
-                let announced = before.is_some_and(|before| follows(before, &spec.lanes[remote]));
-                let first = self.pairs.len();
-                self.add_group(spec, remote, known, announced, now);
-                self.place(first, path, index, info);
-                if usize::from(info.remote_lane) == remote {
-                    link.choices = first..self.pairs.len();
-                    link.sender = self.best(&link.choices);
-                }
-            }
-            link.all = start..self.pairs.len();
-            let at = usize::from(path);
-            if self.links.len() <= at {
-                self.links.resize(at + 1, None);
-            }
-            self.links[at] = Some(link);
-        }
-    }
-
-    /// The sessions with one remote lane: one for each of our keys and each of its, and those that are running out.
-    fn add_group(&mut self, spec: &PathSpec, remote: usize, mut known: Vec<Pair>, announced: bool, now: Time) {
-        let (own, lane) = (self.identities().clone(), &spec.lanes[remote]);
-        let own = [(Some(&own.current), Standing::Current), (own.next.as_ref(), Standing::Next)];
-        let theirs = [(Some(lane.public_key), Standing::Current), (lane.next_public_key, Standing::Next)];
-        for (identity, ours) in own.iter().filter_map(|&(identity, standing)| Some((identity?, standing))) {
-            for (key, standing) in theirs.iter().filter_map(|&(key, standing)| Some((key?, standing))) {
-                let at = known.iter().position(|pair| pair.keys == (identity.key(), key) && pair.ends.is_none());
-                let mut pair = match at {
-                    Some(at) => known.swap_remove(at),
-                    None => self.new_pair(identity, spec, remote, key, now),
-                };
-                pair.standing = (ours, standing);
-                self.pairs.push(pair);
-            }
-        }
-        let current = own[0].0.map(|identity| identity.key());
-        for mut pair in known.into_iter().filter(|_| announced) {
-            let ends = *pair.ends.get_or_insert(now + SESSION_MAX);
-            let of = |ours: bool| if ours { Standing::Current } else { Standing::Old };
-            pair.standing = (of(Some(pair.keys.0) == current), of(pair.keys.1 == lane.public_key));
-            if pair.session.ready() && now < ends {
-                self.pairs.push(pair);
-            }
-        }
-    }
-
-    fn new_pair(
-        &mut self,
-        identity: &Identity,
-        spec: &PathSpec,
-        remote_lane: usize,
-        remote: PublicKey,
-        now: Time,
-    ) -> Pair {
-        let slot = self.next_slot & SLOT_MASK;
-        self.next_slot = self.next_slot.wrapping_add(1);
-        let keepalive = (!spec.probes).then_some(PLAIN_KEEPALIVE);
-        Pair::new(&Origin { identity, remote, remote_lane, slot, keepalive }, now)
-    }
-
-    /// Tells the pairs from `first` on where they belong, and finds them from now on.
-    fn place(&mut self, first: usize, path: PathIndex, spec: usize, info: &PathInfo) {
-        for index in first..self.pairs.len() {
-            let pair = &mut self.pairs[index];
-            (pair.path, pair.spec) = (path, spec);
-            pair.port = self.snapshot.paths[spec].lanes[pair.remote_lane].port;
-            pair.sends = usize::from(info.remote_lane) == pair.remote_lane;
-            self.by_slot.insert(pair.slot, index);
-            if pair.ends.is_none() {
-                self.by_keys.insert(pair.keys, index);
-            }
-        }
-    }
-
-    /// The lanes of a path's far end that this lane has sessions with.
-    fn remote_lanes(&self, spec: &PathSpec) -> Vec<usize> {
-        if !spec.probes {
-            return if self.lane == 0 { vec![0] } else { Vec::new() };
-        }
-        // At most 8 lanes each.
-        let pairs = lane_pairs(self.lanes as u8, spec.lanes.len() as u8);
-        pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
     }
 
     /// The pair whose session takes receiver index `receiver`.
@@ -191,9 +75,10 @@ impl Peers {
         self.by_slot.get(&(receiver >> 8)).copied()
     }
 
-    /// The pair of that key of ours and that one of a peer.
+    /// The pair of that key of ours and that one of a peer, if neither was replaced.
     pub(crate) fn by_keys(&self, own: PublicKey, remote: PublicKey) -> Option<usize> {
-        self.by_keys.get(&(own, remote)).copied()
+        let is = |index: &usize| self.pairs[*index].keys == (own, remote) && self.pairs[*index].ends.is_none();
+        self.like(*self.by_key.get(&remote)?).find(is)
     }
 
     /// The pairs that talk to `address`, for ICMP errors.
@@ -208,8 +93,8 @@ impl Peers {
     }
 
     /// All paths and where they lead.
-    pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, &Link)> + '_ {
-        self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, link.as_ref()?)))
+    pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, Link)> + '_ {
+        self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, (*link)?)))
     }
 
     pub(crate) fn saw_hints(&mut self, path: PathIndex, hints: u64) {
@@ -218,14 +103,27 @@ impl Peers {
         }
     }
 
-    fn best(&self, choices: &Range<usize>) -> Option<usize> {
-        choices.clone().max_by_key(|&index| self.pairs[index].merit())
+    /// The neighbours of a pair that are like it in something, and itself.
+    fn around<K: PartialEq>(&self, pair: usize, what: impl Fn(&Pair) -> K) -> Range<usize> {
+        let same = |index: &usize| what(&self.pairs[*index]) == what(&self.pairs[pair]);
+        let first = (0..pair).rev().take_while(same).last().unwrap_or(pair);
+        let last = (pair..self.pairs.len()).take_while(same).last().unwrap_or(pair);
+        first..last + 1
+    }
+
+    /// All pairs with the same remote lane as `pair`.
+    fn like(&self, pair: usize) -> Range<usize> {
+        self.around(pair, |pair| (pair.path, pair.remote_lane))
+    }
+
+    pub(super) fn best(&self, group: Range<usize>) -> Option<usize> {
+        group.max_by_key(|&index| self.pairs[index].merit())
     }
 
     /// Chooses a path's sending session anew; whether packets can be sealed by it.
     pub(crate) fn choose(&mut self, path: PathIndex) -> bool {
-        let Some(choices) = self.link(path).map(|link| link.choices.clone()) else { return false };
-        let best = self.best(&choices);
+        let Some(sender) = self.link(path).and_then(|link| link.sender) else { return false };
+        let best = self.best(self.like(sender));
         if let Some(Some(link)) = self.links.get_mut(usize::from(path)) {
             link.sender = best;
         }
@@ -242,25 +140,17 @@ impl Peers {
 
     /// The best usable pair with the same remote lane as `pair`.
     pub(crate) fn usable_like(&self, pair: usize) -> Option<&Pair> {
-        let like = &self.pairs[pair];
-        let same = |other: &&Pair| (other.path, other.remote_lane) == (like.path, like.remote_lane);
-        let after = self.pairs[pair..].iter().take_while(same);
-        let before = self.pairs[..pair].iter().rev().take_while(same);
-        after.chain(before).filter(|other| other.is_usable()).max_by_key(|other| other.merit())
-    }
-
-    /// Whether some session of a replaced key has run out, so that another [`Self::apply`] drops it.
-    pub(crate) fn has_ended(&self, now: Time) -> bool {
-        self.pairs.iter().any(|pair| pair.ends.is_some_and(|ends| now >= ends || !pair.session.ready()))
+        let best = self.best(self.like(pair))?;
+        Some(self.pairs[best].as_ref()).filter(|best| best.is_usable())
     }
 
     /// How far our next key is with a path: nothing, where there is no next key.
     pub(crate) fn next_key(&self, path: PathIndex) -> Option<NextKey> {
         let next = self.identities().next.as_ref()?.key();
-        let of_path = self.pairs[self.link(path)?.all.clone()].iter().filter(|pair| pair.session.ready());
-        let moved: Vec<usize> =
-            of_path.clone().filter(|pair| pair.keys.0 == next).map(|pair| pair.remote_lane).collect();
-        let waits = of_path.clone().any(|pair| !moved.contains(&pair.remote_lane));
+        let of_path = &self.pairs[self.around(self.link(path)?.sender?, |pair| pair.path)];
+        let ready = || of_path.iter().filter(|pair| pair.session.ready());
+        let moved: Vec<usize> = ready().filter(|pair| pair.keys.0 == next).map(|pair| pair.remote_lane).collect();
+        let waits = ready().any(|pair| !moved.contains(&pair.remote_lane));
         Some(if waits {
             NextKey::Waiting
         } else if moved.is_empty() {
@@ -282,13 +172,15 @@ impl Peers {
         targets
     }
 
+    /// The candidates of a pair that are not in use.
+    pub(crate) fn others(&self, pair: usize) -> impl Iterator<Item = SocketAddr> + '_ {
+        let pair = &self.pairs[pair];
+        let all = self.snapshot.paths[pair.spec].addresses.iter().map(|&a| SocketAddr::new(a, pair.port));
+        all.filter(|&a| pair.endpoint != Some(a))
+    }
+
     /// Whether a packet from `address` may make it the peer's endpoint.
     pub(crate) fn may_roam_to(&self, address: IpAddr) -> bool {
         !is_inner(&self.snapshot.peers, address)
     }
-}
-
-/// Whether a lane's keys go on from others as those announced.
-fn follows(before: &Lane, now: &Lane) -> bool {
-    now.public_key == before.public_key || Some(now.public_key) == before.next_public_key
 }

@@ -1,4 +1,4 @@
-//! What a lane does by the clock: sessions, handshakes, probes, verdicts, and telling the others.
+//! What a lane does by the clock: sessions, probes, verdicts, and telling the others. `handshakes` are apart.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -8,24 +8,32 @@ use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
 
 use super::Lane;
-use super::pair::is_wanted;
+use super::handshakes::ANSWERS;
+use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus, NextKey, carries};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(100);
-/// Between publications of figures; changes are published at once.
+/// Between publications of figures; changes are published at once,
 const PUBLISH: Duration = Duration::from_millis(250);
-/// A session is renewed at this age at the latest; it ends at 180 s.
-const RENEW_AFTER: Duration = Duration::from_secs(150);
-/// Silence of a path with a session before handshakes are tried everywhere again.
-const SEEK_AFTER: Duration = Duration::from_secs(1);
+/// but for so long, per path, after the last publication.
+const PUBLISH_PATH: Duration = Duration::from_micros(10);
+
+/// Probes sent in one turn: packets that wait go between.
+const AT_ONCE: u32 = 64;
 
 /// When what is due.
 pub(super) struct Timers {
     next: Time,
     tick: Time,
+    /// When pairs are looked through for handshakes to begin.
+    seek: Time,
     publish: Time,
+    /// Changes are published no sooner than this.
+    published: Time,
+    /// When the rest of some look for a better candidate is due.
+    pub(super) late: Option<Time>,
     epoch: u64,
     /// Look at once: `next` is no deadline that was missed then.
     requested: bool,
@@ -34,7 +42,17 @@ pub(super) struct Timers {
 
 impl Timers {
     pub(super) fn new(now: Time) -> Self {
-        Self { next: now, tick: now, publish: now, epoch: 0, requested: true, changed: true }
+        Self {
+            next: now,
+            tick: now,
+            seek: now,
+            publish: now,
+            published: now,
+            late: None,
+            epoch: 0,
+            requested: true,
+            changed: true,
+        }
     }
 
     /// How long the lane may wait for packets.
@@ -45,6 +63,16 @@ impl Timers {
     /// Something happened that timers should see at once.
     pub(super) fn request(&mut self) {
         self.requested = true;
+    }
+
+    /// A session may be wanted that was not before.
+    pub(super) fn seek(&mut self) {
+        (self.requested, self.seek) = (true, Time::START);
+    }
+
+    /// What other lanes found is to be read again, though nothing of it is new.
+    pub(super) fn hear_again(&mut self) {
+        (self.requested, self.epoch) = (true, self.epoch.wrapping_sub(1));
     }
 
     /// Something happened that everybody should know at once.
@@ -62,6 +90,7 @@ impl Lane {
         if now < self.timers.next && !self.timers.requested && !news {
             return;
         }
+        let work = Work::begin();
         self.paths.handle_lag(now, now.since(self.timers.next));
         self.timers.requested = false;
         if news {
@@ -72,14 +101,24 @@ impl Lane {
             self.timers.tick = now + TICK;
             self.tick_sessions(now);
         }
-        self.handshakes(now);
+        if now >= self.timers.seek || self.timers.late.is_some_and(|late| now >= late) {
+            self.timers.seek = now + TICK;
+            self.handshakes(now);
+        }
         self.paths.handle_timeout(now);
-        while let Some((path, probe)) = self.paths.poll_probe(now) {
+        let mut left = AT_ONCE;
+        while left > 0
+            && let Some((path, probe)) = self.paths.poll_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_probe(pair, &probe, now);
             }
         }
-        while let Some((path, probe, size)) = self.paths.poll_size_probe(now) {
+        while left > 0
+            && let Some((path, probe, size)) = self.paths.poll_size_probe(now)
+        {
+            left -= 1;
             if let Some((pair, _)) = self.peers.ready_sender(path) {
                 self.send_size_probe(pair, &probe, size, now);
             }
@@ -87,11 +126,18 @@ impl Lane {
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event);
         }
-        if self.timers.changed || now >= self.timers.publish {
+        let (changed, published) = (self.timers.changed, self.timers.published);
+        if now >= self.timers.publish || (changed && now >= published) {
             self.publish(now);
+        } else if changed {
+            self.timers.publish = published;
         }
         let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
-        self.timers.next = probes.min(self.timers.tick).min(self.timers.publish);
+        let next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
+        self.timers.next = self.timers.late.map_or(next, |late| next.min(late));
+        // The rest has its turn after waiting packets.
+        self.timers.requested |= left == 0;
+        self.load.timers_ran(&work);
     }
 
     /// Sessions' own timers.
@@ -103,6 +149,7 @@ impl Lane {
             let due = self.peers.pairs[pair].session.tick(&mut message);
             // A session of a replaced key runs out.
             if let Some(len) = due.filter(|_| self.peers.pairs[pair].ends.is_none()) {
+                self.peers.pairs[pair].answers = ANSWERS;
                 let everywhere = !was_ready || self.is_lost(pair, now);
                 for to in self.peers.targets(pair, everywhere) {
                     self.send_now(to, &message[..len]);
@@ -110,13 +157,15 @@ impl Lane {
             }
             match (was_ready, self.peers.pairs[pair].session.ready()) {
                 (false, true) => self.established(pair, now),
-                (true, false) => self.session_changed(pair, now),
+                (true, false) => {
+                    self.session_changed(pair, now);
+                    self.timers.seek();
+                }
                 _ => {}
             }
         }
-        if self.peers.has_ended(now) {
-            let snapshot = std::sync::Arc::clone(&self.peers.snapshot);
-            self.take(&snapshot);
+        if self.peers.pairs.iter().any(|pair| pair.has_ended(now)) {
+            self.drop_ended(now);
         }
     }
 
@@ -143,55 +192,13 @@ impl Lane {
         }
     }
 
-    /// Whether the pair's path is down for so long that the peer may have moved.
-    fn is_lost(&self, pair: usize, now: Time) -> bool {
-        let state = &self.peers.pairs[pair];
-        let down = self.paths.state(state.path) == Some(State::Down);
-        down && state.sends && self.paths.since(state.path).is_some_and(|at| now.since(at) >= SEEK_AFTER)
-    }
-
-    /// Starts handshakes: where there is no session, where the path has fallen silent, and in time before a session ends.
-    fn handshakes(&mut self, now: Time) {
-        for pair in 0..self.peers.pairs.len() {
-            let state = &self.peers.pairs[pair];
-            if !state.attempts.due(now) {
-                continue;
-            }
-            let (ready, lost) = (state.session.ready(), self.is_lost(pair, now));
-            if ready && !lost && state.session.age().is_none_or(|age| age < RENEW_AFTER) {
-                continue;
-            }
-            let best = self.peers.usable_like(pair).filter(|_| !lost);
-            if !is_wanted(state.standing, best.map(|pair| pair.standing)) {
-                continue;
-            }
-            // Beside a session of other keys that works, the peer is where that one has it.
-            let targets = match best.and_then(|best| best.endpoint) {
-                Some(endpoint) if !ready => vec![endpoint],
-                _ => self.peers.targets(pair, !ready || lost),
-            };
-            let state = &mut self.peers.pairs[pair];
-            state.attempts.made(now);
-            if targets.is_empty() {
-                continue;
-            }
-            // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
-            let mut message = [0u8; MESSAGE_MAX];
-            if let Some(len) = state.session.initiate(&mut message) {
-                for to in targets {
-                    self.send_now(to, &message[..len]);
-                }
-            }
-        }
-    }
-
     /// What other lanes found.
-    pub(super) fn read_boards(&mut self, now: Time) {
+    fn read_boards(&mut self, now: Time) {
         self.paths.set_own(self.shared.draining.load(Ordering::Relaxed), true);
-        let links: Vec<_> = self.peers.links().map(|(path, link)| (path, link.clone())).collect();
+        let links: Vec<_> = self.peers.links().collect();
         for (path, link) in links {
             let spec = &self.peers.snapshot.paths[link.spec];
-            let (hints, mirror) = (spec.board.hints(), spec.board.get(0));
+            let (hints, mirror, refused) = (spec.board.hints(), spec.board.get(0), spec.board.refused(self.index));
             // Another lane found less: the same may be true here.
             if spec.board.mtu() < self.paths.mtu(path) && self.paths.mtu(path) > Some(pmtu::BASE) {
                 self.paths.handle_mtu_hint(path, now);
@@ -199,6 +206,9 @@ impl Lane {
             if hints != link.hints {
                 self.peers.saw_hints(path, hints);
                 self.paths.handle(path, now, |life| life.handle_hint(now));
+            }
+            if let Some(at) = refused {
+                self.paths.handle(path, now, |life| life.handle_sibling_refusal(at, now));
             }
             if link.sender.is_none() {
                 self.paths.handle_mirror(path, mirror.unwrap_or(State::Unknown), now);
@@ -320,9 +330,17 @@ impl Lane {
                 row,
             });
         }
+        // A thousand paths that come up one after another are not a thousand rows each time.
+        self.timers.published = now + PUBLISH_PATH * paths.len() as u32;
         let revision = self.peers.snapshot.revision;
         let clusters = self.paths.cluster_rows(now);
-        self.shared.doors[self.index].publish(LaneStatus { revision, paths, clusters, at: now });
+        self.shared.doors[self.index].publish(LaneStatus {
+            revision,
+            paths,
+            clusters,
+            at: now,
+            load: self.load.told(),
+        });
         if std::mem::take(&mut self.timers.changed) {
             self.shared.changed.notify_one();
         }

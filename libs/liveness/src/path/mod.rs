@@ -77,6 +77,7 @@ pub struct Path {
     /// Silence before this is our own loop's fault.
     blind_until: Time,
     last_refusal: Option<(u64, Time)>,
+    sibling_refusal: Option<Time>,
     peer_seq: u64,
     peer_draining: bool,
     events: VecDeque<Event>,
@@ -106,6 +107,7 @@ impl Path {
             next_probe: now,
             blind_until: now,
             last_refusal: None,
+            sibling_refusal: None,
             peer_seq: 0,
             peer_draining: false,
             events: VecDeque::new(),
@@ -212,11 +214,24 @@ impl Path {
     /// The peer's host refused our packet `ciphertext_id` (an ICMP port unreachable that quotes it, verified by the caller).
     pub fn handle_port_unreachable(&mut self, ciphertext_id: u64, now: Time) {
         let before = self.last_refusal.replace((ciphertext_id, now));
-        let second = before.is_some_and(|(id, at)| id != ciphertext_id && now.since(at) <= self.cfg.refusal_window);
+        let recent = |at: Time| now.since(at) <= self.cfg.refusal_window;
+        let second = before.is_some_and(|(id, at)| id != ciphertext_id && recent(at));
+        let second = second || self.sibling_refusal.is_some_and(recent);
         if second && matches!(self.base, Base::Up | Base::Held(_)) {
             self.fall(Reason::Refused, now);
         } else {
             self.handle_hint(now);
+        }
+    }
+
+    /// Packets of another lane to the same process of the peer were refused at `at`. Hosts send few of these errors, so that a
+    /// lane may see only one, or none: beside one of our own it is the second, beside overdue probes of a suspect the proof.
+    pub fn handle_sibling_refusal(&mut self, at: Time, now: Time) {
+        self.sibling_refusal = self.sibling_refusal.max(Some(at));
+        let recent = |at: Time| now.since(at) <= self.cfg.refusal_window;
+        let own = self.last_refusal.is_some_and(|(_, own)| recent(own));
+        if own && recent(at) && matches!(self.base, Base::Up | Base::Held(_)) {
+            self.fall(Reason::Refused, now);
         }
     }
 
@@ -265,6 +280,9 @@ impl Path {
         if self.miss_at().is_some_and(|at| at <= now) {
             self.raise(Reason::AnswerMissed, now);
         }
+        if self.refused_at().is_some_and(|at| at <= now) {
+            self.fall(Reason::Refused, now);
+        }
         if self.verdict_at().is_some_and(|at| at <= now) {
             let since = self.last_proof.unwrap_or(self.alive_since) + self.miss_after();
             let heard = self.last_heard.is_some_and(|at| at > since);
@@ -282,6 +300,7 @@ impl Path {
         [
             (self.may_probe().then_some(self.next_probe), "probe due"),
             (self.miss_at(), "answer overdue"),
+            (self.refused_at(), "refusal verdict"),
             (self.verdict_at(), "silence verdict"),
             (self.hold_over_at(), "hold-down over"),
         ]

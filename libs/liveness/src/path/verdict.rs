@@ -46,6 +46,13 @@ impl Path {
         Some((silent_from + self.cfg.silence).max(last_needed + self.miss_after()))
     }
 
+    /// When a sibling's refusal is a verdict here, too: a suspect's probes sent since then are overdue, nothing was proven.
+    pub(super) fn refused_at(&self) -> Option<Time> {
+        let at = self.sibling_refusal.filter(|_| self.is_alive() && self.alarm.is_some() && self.may_probe())?;
+        let proven = self.last_proof.is_some_and(|proof| proof >= at);
+        (!proven).then(|| at.max(self.blind_until) + self.cfg.suspect_interval + self.miss_after())
+    }
+
     pub(super) fn hold_over_at(&self) -> Option<Time> {
         match (self.base, self.alarm) {
             (Base::Held(until), None) => Some(until),

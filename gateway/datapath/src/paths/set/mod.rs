@@ -1,6 +1,7 @@
-//! The set of a lane's paths: its configuration and what can be asked of it. `drive` is what it is told and wants done,
-//! `follow` what follows from that; `sizes` is about the paths' MTUs.
+//! The set of a lane's paths: what can be asked of it. `change` takes over configurations, `drive` is what it is told and
+//! wants done, `follow` what follows from that; `sizes` is about the paths' MTUs.
 
+mod change;
 mod drive;
 mod follow;
 mod sizes;
@@ -9,14 +10,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hawser_liveness::{ClusterState, Config, State, Time};
-use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, RemoteCluster};
+use hawser_model::{ClusterId, NodeName, RemoteCluster};
 
 use crate::forwarding::{Forwarding, PathIndex};
 use crate::paths::event::PathEvent;
+use crate::paths::places::cluster_hash;
 use crate::paths::report::{self, ClusterRow, PathRow};
-use crate::paths::slot::{PathInfo, Slot};
+use crate::paths::slot::{BoxedSlot, PathInfo, Slot};
 use crate::paths::timers::Timers;
-use crate::prefixes::{ClusterIndex, ClusterPrefixes, Skipped};
+use crate::prefixes::ClusterIndex;
 use crate::selector::{PathState, Selector};
 
 /// How a lane's set is made; fixed for its life.
@@ -29,10 +31,12 @@ pub struct PathConfig {
 }
 
 #[derive(Debug, Clone)]
-struct Cluster {
+pub(in crate::paths) struct Cluster {
     id: ClusterId,
     generation: u64,
-    paths: Vec<PathIndex>,
+    /// Finds it when the configuration changes.
+    hash: u64,
+    pub(in crate::paths) paths: Vec<PathIndex>,
     state: ClusterState,
     since: Time,
     last_traffic: Time,
@@ -53,7 +57,7 @@ pub struct PathSet {
     healthy: bool,
     clusters: Vec<Cluster>,
     /// In the order of the configuration.
-    slots: Vec<Slot>,
+    slots: Vec<BoxedSlot>,
     selector: Selector,
     /// A path's state changed since the selector was told.
     stale: bool,
@@ -82,73 +86,12 @@ impl PathSet {
         }
     }
 
-    /// Makes the set that of these clusters, this cluster's prefixes being `own`. Paths are numbered anew, in order; those
-    /// that stay keep their life. One whose generation or remote lane changed starts a new one, or whose key did without
-    /// being announced before as the next one. Returns the prefixes that had to be left out.
-    pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Vec<Skipped> {
-        let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
-        let mut old = std::mem::take(&mut self.slots);
-        let known = std::mem::take(&mut self.clusters);
-        for (cluster_index, cluster) in (0..ClusterIndex::MAX).zip(clusters) {
-            let first = self.slots.len();
-            for gateway in &cluster.gateways {
-                let Some(info) = self.info(cluster_index, cluster, gateway) else { continue };
-                let twice = self.slots[first..].iter().any(|slot| slot.info.gateway == info.gateway);
-                if twice || self.slots.len() >= usize::from(PathIndex::MAX) - 1 {
-                    continue;
-                }
-                let slot = match old.iter().position(|slot| same_path(&slot.info, &info)) {
-                    Some(place) => Slot { info, armed: None, sizing: false, ..old.swap_remove(place) },
-                    None => Slot::new(info, self.cfg.liveness, now),
-                };
-                self.slots.push(slot.with(gateway));
-            }
-            let paths = (0..PathIndex::MAX).take(self.slots.len()).skip(first).collect();
-            let known = known.iter().find(|c| c.id == cluster.id && c.generation == cluster.generation);
-            let of = known.map_or_else(|| Cluster::new(cluster, now), Clone::clone);
-            self.clusters.push(Cluster { paths, ..of });
-        }
-        self.timers = Timers::default();
-        self.probing.clear();
-        self.sizing.clear();
-        (0..self.slots.len()).for_each(|slot| self.rearm(slot as PathIndex));
-        (0..self.clusters.len()).for_each(|cluster| self.judge(cluster, now));
-        self.select(own, clusters)
-    }
-
-    fn select(&mut self, own: &PrefixSet, clusters: &[RemoteCluster]) -> Vec<Skipped> {
-        let parts: Vec<_> = clusters.iter().map(|c| ClusterPrefixes { id: &c.id, prefixes: &c.prefixes }).collect();
-        let paths: Vec<_> = self.slots.iter().map(Slot::spec).collect();
-        let (selector, skipped) = Selector::new(own, &parts, &paths);
-        self.selector = selector;
-        self.stale = true;
-        skipped
-    }
-
-    /// Who a gateway's path leads to from this lane; nothing where the gateway has no lanes.
-    fn info(&self, cluster_index: ClusterIndex, cluster: &RemoteCluster, gateway: &Gateway) -> Option<PathInfo> {
-        let lanes = u8::try_from(gateway.lanes.len()).unwrap_or(u8::MAX);
-        let remote_lane = if gateway.probes { self.cfg.lane.checked_rem(lanes)? } else { 0 };
-        let lane = gateway.lanes.get(usize::from(remote_lane))?;
-        Some(PathInfo {
-            cluster: cluster.id.clone(),
-            generation: cluster.generation,
-            cluster_index,
-            gateway: gateway.node.clone(),
-            remote_lane,
-            remote_key: lane.public_key,
-            remote_next_key: lane.next_public_key,
-            probes: gateway.probes,
-            hand_over: !gateway.probes && self.cfg.lane != 0,
-        })
-    }
-
     fn slot(&self, path: PathIndex) -> Option<&Slot> {
-        self.slots.get(usize::from(path))
+        self.slots.get(usize::from(path)).map(Box::as_ref)
     }
 
     fn slot_mut(&mut self, path: PathIndex) -> Option<&mut Slot> {
-        self.slots.get_mut(usize::from(path))
+        self.slots.get_mut(usize::from(path)).map(Box::as_mut)
     }
 
     /// Who a path leads to.
@@ -244,8 +187,9 @@ impl PathSet {
 }
 
 impl Cluster {
-    fn new(cluster: &RemoteCluster, now: Time) -> Self {
+    pub(in crate::paths) fn new(cluster: &RemoteCluster, now: Time) -> Self {
         Self {
+            hash: cluster_hash(cluster.id.as_str(), cluster.generation),
             id: cluster.id.clone(),
             generation: cluster.generation,
             paths: Vec::new(),
@@ -256,11 +200,4 @@ impl Cluster {
             last_failover: None,
         }
     }
-}
-
-/// Whether a path goes on as another: the same ends, and the same key or the one that was announced to replace it.
-fn same_path(old: &PathInfo, new: &PathInfo) -> bool {
-    (&old.cluster, old.generation, &old.gateway, old.remote_lane, old.probes)
-        == (&new.cluster, new.generation, &new.gateway, new.remote_lane, new.probes)
-        && (old.remote_key == new.remote_key || old.remote_next_key == Some(new.remote_key))
 }

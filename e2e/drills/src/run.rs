@@ -1,0 +1,141 @@
+//! One fault once: numbered packets before, during and after it, and what they and the gateways say.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use hawser_testbed::site::Node;
+use hawser_testbed::traffic::udp::{self, Loss};
+
+use crate::fault::Fault;
+use crate::stage::Stage;
+use crate::watch::{WINDOW, Watch};
+
+/// Packets before the fault.
+const BEFORE: Duration = Duration::from_millis(400);
+/// How long connections may take to go on: TCP waits longer and longer between its tries.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long packets may take to be spread again: a hold-down, and what its end takes.
+pub const EVEN_LIMIT: Duration = Duration::from_secs(20);
+/// Between looks at the spread.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// When every path carried packets again, in both directions, counted from where the fault began to be ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Even {
+    /// Nobody looked.
+    #[default]
+    NotAsked,
+    /// After that time, to about a tenth of a second.
+    After(Duration),
+    /// Not within [`EVEN_LIMIT`].
+    Never,
+}
+
+/// What one run cost.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Cost {
+    /// What became of the packets.
+    pub loss: Loss,
+    /// Share of packets lost on the way to the server and on the way back.
+    pub lost_share: [f64; 2],
+    /// From where the fault began to be ended to the end of the longest time without traffic.
+    pub recovery: Duration,
+    /// How often a path began or ceased to carry packets.
+    pub changes: u32,
+    /// How often a session was replaced.
+    pub rekeys: u32,
+    /// Connections that broke.
+    pub broken: usize,
+    /// When packets were spread over all paths again.
+    pub even: Even,
+    /// Packets that sockets of the measurement itself had no room for: the machine was too busy to measure.
+    pub overflows: u64,
+    /// Packets that gateways' queues had no room for: the machine was too busy to run them.
+    pub full_queues: u64,
+}
+
+/// Causes a fault for `length` and measures it. `even`: also until packets are spread over all paths again.
+///
+/// # Errors
+/// When a step fails: nothing was measured then.
+pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: bool) -> Result<Cost> {
+    stage.settle().context("before the fault")?;
+    (fault.prepare)(stage, run).context("while it was prepared")?;
+    let (answered, overflowed, full) = (stage.echo.answered(), stage.overflows()?, stage.full_queues());
+    let (watch, stream) = (stage.watch(), stage.stream()?);
+    thread::sleep(BEFORE);
+    (fault.cause)(stage, run).context("while it was caused")?;
+    thread::sleep(length);
+    let mut healed = None;
+    let mut spread = Even::NotAsked;
+    if even || fault.after.is_some() {
+        let at = *healed.insert(Instant::now());
+        (fault.heal)(stage, run).context("while it was healed")?;
+        if even {
+            spread = wait_even(stage, &watch, at);
+        }
+        thread::sleep(fault.after.unwrap_or_default());
+    }
+    let loss = stream.finish()?;
+    let arrived = stage.echo.answered() - answered;
+    let (changes, rekeys) = watch.finish();
+    if healed.is_none() {
+        (fault.heal)(stage, run).context("while it was healed")?;
+    }
+    let gap_end = loss.gap_began.map(|began| began + loss.longest_gap);
+    let cost = Cost {
+        loss,
+        lost_share: [share(loss.sent, arrived), share(arrived, loss.received + loss.duplicates)],
+        recovery: healed.zip(gap_end).map_or(Duration::MAX, |(healed, end)| end.saturating_duration_since(healed)),
+        changes,
+        rekeys,
+        broken: stage.tcp.count() - stage.tcp.alive(PATIENCE),
+        even: spread,
+        overflows: stage.overflows()? - overflowed,
+        full_queues: stage.full_queues().saturating_sub(full),
+    };
+    if fault.reset {
+        stage.reset().context("after the fault")?;
+    }
+    Ok(cost)
+}
+
+fn share(of: u64, left: u64) -> f64 {
+    if of == 0 { 0.0 } else { of.saturating_sub(left) as f64 / of as f64 }
+}
+
+fn wait_even(stage: &Stage, watch: &Watch, healed: Instant) -> Even {
+    // A flow's paths may be others than before: next hops come back in another order.
+    let least = stage.flow_rate / 2.0;
+    while healed.elapsed() < EVEN_LIMIT + WINDOW {
+        if let Some(since) = watch.seen().carried_by(&stage.paths, least).filter(|since| *since >= healed) {
+            return Even::After(since - healed);
+        }
+        thread::sleep(LOOK);
+    }
+    Even::Never
+}
+
+impl Stage {
+    /// Packets that gateways' queues had no room for, since each was started.
+    #[must_use]
+    pub fn full_queues(&self) -> u64 {
+        let sites = [&self.rope.west, &self.rope.east];
+        let gateways = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
+        let count = |node: &Node| {
+            let count = node.ns.output("cat", &["/sys/class/net/hawser-tun/statistics/tx_dropped"], None).ok()?;
+            count.trim().parse::<u64>().ok()
+        };
+        // A gateway that does not run has no queue.
+        gateways.filter_map(count).sum()
+    }
+
+    /// Packets that the sockets of the stream and of its server had no room for so far.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn overflows(&self) -> Result<u64> {
+        self.ends().into_iter().map(|end| udp::overflows(&end.ns)).sum()
+    }
+}

@@ -1,0 +1,249 @@
+//! Where drills happen: two sites with two gateways each, flows that cover every path both ways, connections that stay.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use hawser_e2e::Rope;
+use hawser_e2e::rope::LIMIT;
+use hawser_testbed::traffic::tcp;
+use hawser_testbed::traffic::tcp::Connections;
+use hawser_testbed::traffic::udp::{self, Stream};
+use hawser_testbed::{Process, Site, Workload, wait_for};
+
+use crate::watch::{Cell, Shares, WINDOW, Watch};
+
+/// Flows of a stream that has the machine to itself, half of each family: so many that every path has some even where flows
+/// and paths are matched anew.
+pub const FLOWS: u16 = 24;
+/// Flows of a stream that shares the machine with others: they are chosen until they cover every path, too.
+pub const FEW_FLOWS: u16 = 10;
+/// Connections per family.
+const CONNECTIONS: usize = 4;
+/// First source port of the first choice of flows.
+const FIRST_PORT: u16 = 20_000;
+/// Choices of flows that are tried: one leaves a path without a flow about once in a hundred, of few flows every other time.
+const CHOICES: u16 = 24;
+/// Names of the programs that a site runs.
+pub const GATEWAY: &str = "hawser-gateway";
+/// See [`GATEWAY`].
+pub const AGENT: &str = "hawser-agent";
+/// See [`GATEWAY`].
+pub const ROUTE_AGENT: &str = "hawser-route-agent";
+
+/// See the module. Fields are dropped in order.
+pub struct Stage {
+    /// Connections from `east` to `west`, open all the time.
+    pub tcp: Connections,
+    /// What `west` answers with.
+    pub echo: udp::Echo,
+    _tcp_echo: tcp::Echo,
+    /// All paths in each direction, every one of which carries flows while all is well.
+    pub paths: Vec<Cell>,
+    /// Packets per second of one flow, as it was sent while flows were chosen.
+    pub flow_rate: f64,
+    flows: Vec<(u16, SocketAddr)>,
+    client: Workload,
+    server: Workload,
+    /// Processes that a fault needs, e.g. what saturates a core.
+    pub extras: Vec<Process>,
+    /// Broker and sites; `east` is where the stream starts.
+    pub rope: Rope,
+}
+
+impl Stage {
+    /// Starts everything and chooses the flows.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn new(name: &str, flows: u16) -> Result<Self> {
+        let mut rope = Rope::prepare_quiet(name)?;
+        rope.join_all()?;
+        rope.wait_up()?;
+        let (server, client) = (rope.west.add_workload(3)?, rope.east.add_workload(3)?);
+        let echo = udp::Echo::start(&server.ns, 7, "west")?;
+        let tcp_echo = tcp::Echo::start(&server.ns, 9)?;
+        let (v4, v6) = (server.v4, server.v6);
+        let to = |port: u16| [SocketAddr::new(v4.into(), port), SocketAddr::new(v6.into(), port)];
+        wait_next_hops(&rope)?;
+        let tcp = Connections::open(&client.ns, &to(9), CONNECTIONS)?;
+        let mut stage = Self {
+            tcp,
+            echo,
+            _tcp_echo: tcp_echo,
+            paths: Vec::new(),
+            flow_rate: 0.0,
+            flows: Vec::new(),
+            client,
+            server,
+            extras: Vec::new(),
+            rope,
+        };
+        stage.choose_flows(to(7), flows)?;
+        Ok(stage)
+    }
+
+    /// Takes source ports until every path carries at least one flow in both directions.
+    fn choose_flows(&mut self, to: [SocketAddr; 2], flows: u16) -> Result<()> {
+        let mut seen = Shares::new();
+        for choice in 0..CHOICES {
+            let ports = (0..flows).map(|i| FIRST_PORT + choice * flows + i);
+            self.flows = ports.map(|port| (port, to[usize::from(port % 2)])).collect();
+            let (watch, stream, start) = (self.watch(), self.stream()?, Instant::now());
+            thread::sleep(WINDOW + WINDOW);
+            let sent = stream.finish()?.sent as f64;
+            let per_flow = sent / f64::from(flows) / start.elapsed().as_secs_f64();
+            seen = watch.seen().shares().map(|(_, shares)| shares).unwrap_or_default();
+            let paths = 2 * usize::from(self.rope.west.options.gateways) * usize::from(self.rope.east.options.gateways);
+            if seen.len() == paths && seen.values().all(|rate| *rate >= per_flow / 2.0) {
+                (self.paths, self.flow_rate) = (seen.into_keys().collect(), per_flow);
+                return Ok(());
+            }
+        }
+        bail!("No {flows} flows of {CHOICES} choices cover every path both ways: {seen:?}")
+    }
+
+    /// Starts the numbered packets.
+    ///
+    /// # Errors
+    /// When there is no route.
+    pub fn stream(&self) -> Result<Stream> {
+        Stream::start_from(&self.client.ns, &self.flows)
+    }
+
+    /// Where the stream starts, and where it is answered.
+    #[must_use]
+    pub fn ends(&self) -> [&Workload; 2] {
+        [&self.client, &self.server]
+    }
+
+    /// Watches all gateways.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let sites = [&self.rope.west, &self.rope.east];
+        let nodes = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
+        Watch::start(nodes.map(|node| node.state.join("gateway/admin.sock")).collect::<Vec<PathBuf>>())
+    }
+
+    /// The two sides, in turn: the one the stream starts from first.
+    pub fn side(&mut self, run: u32) -> &mut Site {
+        if run.is_multiple_of(2) { &mut self.rope.east } else { &mut self.rope.west }
+    }
+
+    /// The gateway of a side that it is about, in turn over runs of that side.
+    #[must_use]
+    pub fn turn(run: u32) -> u8 {
+        if run.is_multiple_of(2) { 1 } else { 2 }
+    }
+
+    /// Runs `hawser` for a site of these sides and insists on success.
+    ///
+    /// # Errors
+    /// With what it said.
+    pub fn hawser(&mut self, run: u32, args: &[&str]) -> Result<String> {
+        let dir = self.side(run).dir.clone();
+        let mut all = args.to_vec();
+        all.extend(["--site", dir.to_str().context("Paths of the testbed are UTF-8")?]);
+        self.rope.lab.hawser_on(self.rope.lab.broker_host(), &all, None)?.success()
+    }
+
+    /// Waits until every path is up and every node uses every gateway.
+    ///
+    /// # Errors
+    /// With what was seen last.
+    pub fn settle(&self) -> Result<()> {
+        self.rope.wait_up()?;
+        wait_next_hops(&self.rope)
+    }
+
+    /// Back to a state without history: wires healed, gateways and route agents started anew. They die behind cut wires: a
+    /// kernel sends few ICMP errors per second and peer, and the next run may need them.
+    ///
+    /// # Errors
+    /// With the step that failed.
+    pub fn reset(&mut self) -> Result<()> {
+        self.extras.clear();
+        let cut = |site: &Site| {
+            let mut gateways = site.nodes.iter().filter(|node| node.gateway);
+            gateways.try_for_each(|node| self.rope.lab.wan().isolate(&node.name))
+        };
+        [&self.rope.west, &self.rope.east].into_iter().try_for_each(cut)?;
+        for site in [&mut self.rope.west, &mut self.rope.east] {
+            for program in [GATEWAY, ROUTE_AGENT] {
+                for number in numbers(site, program) {
+                    // It may have been killed already.
+                    let _ = site.kill(number, program);
+                }
+            }
+        }
+        for site in [&mut self.rope.west, &mut self.rope.east] {
+            site.lan.heal()?;
+            for program in [GATEWAY, ROUTE_AGENT] {
+                for number in numbers(site, program) {
+                    site.start(number, program)?;
+                }
+            }
+        }
+        self.rope.lab.wan().heal()?;
+        self.settle()
+    }
+
+    /// Kills all processes of these programs, without notice.
+    ///
+    /// # Errors
+    /// When one does not run.
+    pub fn kill_all(&mut self, programs: &[&'static str]) -> Result<()> {
+        for site in [&mut self.rope.west, &mut self.rope.east] {
+            for &program in programs {
+                numbers(site, program).into_iter().try_for_each(|number| site.kill(number, program))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts all processes of these programs.
+    ///
+    /// # Errors
+    /// When one can't be started.
+    pub fn start_all(&mut self, programs: &[&'static str]) -> Result<()> {
+        for site in [&mut self.rope.west, &mut self.rope.east] {
+            for &program in programs {
+                numbers(site, program).into_iter().try_for_each(|number| site.start(number, program))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every process that runs, with the host's name and its program's.
+    pub fn processes(&self) -> impl Iterator<Item = (&str, &'static str, u32)> {
+        let sites = [&self.rope.west, &self.rope.east].into_iter();
+        sites.flat_map(|site| {
+            site.nodes.iter().flat_map(move |node| {
+                let pid =
+                    move |program| Some((node.name.as_str(), program, site.process(node.number, program).ok()?.pid()));
+                [GATEWAY, AGENT, ROUTE_AGENT].into_iter().filter_map(pid)
+            })
+        })
+    }
+}
+
+/// The nodes of a site that a program runs on.
+fn numbers(site: &Site, program: &str) -> Vec<u8> {
+    site.nodes.iter().filter(|node| node.gateway || program == ROUTE_AGENT).map(|node| node.number).collect()
+}
+
+fn wait_next_hops(rope: &Rope) -> Result<()> {
+    for site in [&rope.west, &rope.east] {
+        let worker = site.node(3);
+        wait_for(&format!("{} to use both gateways", worker.name), LIMIT, || {
+            for family in ["-4", "-6"] {
+                let routes = worker.ns.ip(&format!("{family} route show table 4857"))?;
+                ensure!(routes.matches("nexthop").count() == 2, "{family}: {routes}");
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}

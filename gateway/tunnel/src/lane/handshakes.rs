@@ -1,0 +1,113 @@
+//! When a lane starts handshakes, and with which addresses of a peer. Called by `timers`.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hawser_liveness::{State, Time};
+
+use super::Lane;
+use super::pair::is_wanted;
+use crate::session::{MESSAGE_MAX, Session as _};
+
+/// A session is renewed at this age at the latest; it ends at 180 s.
+const RENEW_AFTER: Duration = Duration::from_secs(150);
+/// Silence of a path with a session before handshakes are tried everywhere again.
+const SEEK_AFTER: Duration = Duration::from_secs(1);
+/// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
+const HANDSHAKES_AT_ONCE: u32 = 3;
+
+/// Answers to one initiation that are looked at past the guard against floods: whoever floods a lane with handshakes shall not
+/// keep it from making its own.
+pub(super) const ANSWERS: u8 = 3;
+
+/// Why a handshake is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// There is no session, or nothing comes back: everywhere.
+    Unreached,
+    /// There is none, but one by other keys works: the peer is where that one has it.
+    Beside(SocketAddr),
+    /// The session ends soon.
+    Old,
+    /// Another candidate may be better.
+    Better,
+}
+
+impl Lane {
+    /// Whether the pair's path is down for so long that the peer may have moved.
+    pub(super) fn is_lost(&self, pair: usize, now: Time) -> bool {
+        let state = &self.peers.pairs[pair];
+        let down = self.paths.state(state.path) == Some(State::Down);
+        down && state.sends && self.paths.since(state.path).is_some_and(|at| now.since(at) >= SEEK_AFTER)
+    }
+
+    /// Starts handshakes: where there is no session, where the path has fallen silent, in time before a session ends, and now
+    /// and then to see whether another candidate is better.
+    pub(super) fn handshakes(&mut self, now: Time) {
+        let mut left = HANDSHAKES_AT_ONCE;
+        self.timers.late = None;
+        for pair in 0..self.peers.pairs.len() {
+            self.finish_look(pair, now);
+            let Some(why) = self.handshake_due(pair, now) else { continue };
+            let targets = match why {
+                Why::Beside(endpoint) => vec![endpoint],
+                _ => self.peers.targets(pair, why == Why::Unreached),
+            };
+            if targets.is_empty() {
+                self.peers.pairs[pair].attempts.made(now);
+                continue;
+            }
+            if left == 0 {
+                // Its turn comes after waiting packets.
+                self.timers.seek();
+                return;
+            }
+            left -= 1;
+            self.peers.wake(pair);
+            let state = &mut self.peers.pairs[pair];
+            if why != Why::Better {
+                state.attempts.made(now);
+            }
+            // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
+            let mut message = [0u8; MESSAGE_MAX];
+            let Some(len) = state.session.initiate(&mut message) else { continue };
+            state.answers = ANSWERS;
+            if why == Why::Better {
+                let rtt = self.paths.path_row(state.path, now).and_then(|row| row.rtt);
+                state.seek.begun(&message[..len], rtt, now);
+                self.timers.late = self.timers.late.into_iter().chain(state.seek.late_at()).min();
+            }
+            for to in targets {
+                self.send_now(to, &message[..len]);
+            }
+        }
+    }
+
+    /// Whether a pair wants a handshake, and why.
+    fn handshake_due(&self, pair: usize, now: Time) -> Option<Why> {
+        let state = &self.peers.pairs[pair];
+        let (attempt, ready, lost) = (state.attempts.due(now), state.session.ready(), self.is_lost(pair, now));
+        let why = if !ready || lost {
+            attempt.then_some(Why::Unreached)
+        } else if attempt && state.session.age().is_some_and(|age| age >= RENEW_AFTER) {
+            Some(Why::Old)
+        } else {
+            (state.seek.due(now) && self.peers.others(pair).next().is_some()).then_some(Why::Better)
+        }?;
+        let best = self.peers.usable_like(pair).filter(|_| !lost);
+        let wanted = is_wanted(state.standing, best.map(|best| best.standing));
+        let beside = best.filter(|_| !ready).and_then(|best| best.endpoint);
+        wanted.then_some(beside.map_or(why, Why::Beside))
+    }
+
+    /// Asks the other candidates too, where the one in use had its start.
+    fn finish_look(&mut self, pair: usize, now: Time) {
+        if let Some(message) = self.peers.pairs[pair].seek.take_late(now) {
+            let others: Vec<_> = self.peers.others(pair).collect();
+            for to in others {
+                self.send_now(to, &message);
+            }
+        }
+        self.timers.late = self.timers.late.into_iter().chain(self.peers.pairs[pair].seek.late_at()).min();
+    }
+}

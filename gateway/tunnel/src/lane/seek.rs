@@ -1,0 +1,85 @@
+//! Looking for a better address of a peer that is reached. A handshake to all its candidates is answered on the one that it
+//! reached first, so that nothing moves before both directions of the new way are proven. `timers` sends what is due here.
+
+use std::time::Duration;
+
+use hawser_liveness::Time;
+
+/// Between looks, where there is a choice.
+const EVERY: Duration = Duration::from_secs(25);
+/// A better way is faster by more than this, or by this share of the round trip: ways that are as good stay as they are.
+const CLEARLY: (Duration, u32) = (Duration::from_millis(1), 8);
+
+/// When to look next, and what is left of a look under way.
+#[derive(Debug, Clone)]
+pub(crate) struct Seek {
+    next: Time,
+    /// Spreads peers out.
+    jitter: Duration,
+    /// The message that went to the address in use; the other candidates get it later, so that it wins a draw.
+    late: Option<(Time, Box<[u8]>)>,
+}
+
+impl Seek {
+    /// The first look comes after a while; `seed` tells peers apart.
+    pub(crate) fn new(now: Time, seed: u8) -> Self {
+        let jitter = EVERY / 4 * u32::from(seed) / 256;
+        Self { next: now + EVERY + jitter, jitter, late: None }
+    }
+
+    /// There are other candidates now.
+    pub(crate) fn hurry(&mut self, now: Time) {
+        self.next = now;
+    }
+
+    pub(crate) fn due(&self, now: Time) -> bool {
+        now >= self.next
+    }
+
+    /// An initiation went to the address in use, whose round trip is `rtt`.
+    pub(crate) fn begun(&mut self, message: &[u8], rtt: Option<Duration>, now: Time) {
+        let (least, share) = CLEARLY;
+        let start = rtt.map_or(least, |rtt| (rtt / share).max(least));
+        self.next = now + EVERY + self.jitter;
+        self.late = Some((now + start, message.into()));
+    }
+
+    /// The initiation for the other candidates, once its time has come.
+    pub(crate) fn take_late(&mut self, now: Time) -> Option<Box<[u8]>> {
+        self.late.take_if(|(at, _)| *at <= now).map(|(_, message)| message)
+    }
+
+    /// An initiation was answered: nobody else needs to be asked.
+    pub(crate) fn answered(&mut self) {
+        self.late = None;
+    }
+
+    /// When the rest of a look is due.
+    pub(crate) fn late_at(&self) -> Option<Time> {
+        self.late.as_ref().map(|(at, _)| *at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_in_use_has_a_start() {
+        let ms = Time::from_millis;
+        let mut seek = Seek::new(ms(0), 255);
+        assert!(!seek.due(ms(25_000)) && seek.due(ms(32_000)));
+        seek.hurry(ms(100));
+        assert!(seek.due(ms(100)));
+        seek.begun(b"hello", Some(Duration::from_millis(80)), ms(100));
+        assert!(!seek.due(ms(25_100)) && seek.due(ms(32_000)));
+        assert_eq!((seek.late_at(), seek.take_late(ms(109))), (Some(ms(110)), None));
+        assert_eq!(seek.take_late(ms(110)).as_deref(), Some(&b"hello"[..]));
+        assert_eq!((seek.late_at(), seek.take_late(ms(200))), (None, None), "once");
+
+        seek.begun(b"again", None, ms(40_000));
+        assert_eq!(seek.late_at(), Some(ms(40_001)));
+        seek.answered();
+        assert_eq!(seek.take_late(ms(41_000)), None, "answered by then");
+    }
+}
