@@ -12,12 +12,10 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
-    /// The path went down, having been up since `up_since` (none: it was in hold-down itself). Returns its next hold-down.
-    pub(crate) fn fail(&mut self, cfg: &Config, up_since: Option<Time>, now: Time) -> Duration {
-        if let Some(since) = up_since {
-            let stable = now.since(since).as_nanos() / cfg.hold_decay.as_nanos().max(1);
-            self.level = self.level.saturating_sub(u32::try_from(stable).unwrap_or(u32::MAX));
-        }
+    /// The path went down, having carried traffic since `up_since`. Returns its next hold-down.
+    pub(crate) fn fail(&mut self, cfg: &Config, up_since: Time, now: Time) -> Duration {
+        let stable = now.since(up_since).as_nanos() / cfg.hold_decay.as_nanos().max(1);
+        self.level = self.level.saturating_sub(u32::try_from(stable).unwrap_or(u32::MAX));
         let hold = cfg.hold_min.saturating_mul(1_u32.checked_shl(self.level).unwrap_or(u32::MAX)).min(cfg.hold_max);
         if hold < cfg.hold_max {
             self.level += 1;
@@ -34,11 +32,11 @@ mod tests {
     fn flapping_doubles_up_to_the_maximum_and_stability_takes_it_back() {
         let cfg = Config::default();
         let mut hold = Hold::default();
-        let seconds: Vec<u64> = (0..6).map(|_| hold.fail(&cfg, None, Time::START).as_secs()).collect();
+        let seconds: Vec<u64> = (0..6).map(|_| hold.fail(&cfg, Time::START, Time::START).as_secs()).collect();
         assert_eq!(seconds, [5, 10, 20, 40, 60, 60]);
         let two_minutes = Time::START + Duration::from_secs(120);
-        assert_eq!(hold.fail(&cfg, Some(Time::START), two_minutes).as_secs(), 20);
+        assert_eq!(hold.fail(&cfg, Time::START, two_minutes).as_secs(), 20);
         let an_hour = two_minutes + Duration::from_secs(3600);
-        assert_eq!(hold.fail(&cfg, Some(two_minutes), an_hour).as_secs(), 5);
+        assert_eq!(hold.fail(&cfg, two_minutes, an_hour).as_secs(), 5);
     }
 }

@@ -190,6 +190,37 @@ fn hold_down_doubles_while_it_flaps_and_can_be_released() {
 }
 
 #[test]
+fn a_path_that_fails_in_its_hold_down_gets_the_same_again() {
+    let mut path = up(Mode::Probes);
+    let mut ms = 1_000;
+    for _ in 0..6 {
+        run(&mut path, ms, ms + 1_000, false);
+        assert_eq!(path.state(), State::Down);
+        run(&mut path, ms + 1_000, ms + 2_000, true);
+        assert_eq!(path.state(), State::Held);
+        ms += 2_000;
+    }
+    run(&mut path, ms, ms + 4_500, true);
+    assert_eq!((path.state(), path.reason()), (State::Up, Reason::HoldOver));
+}
+
+#[test]
+fn refusals_of_what_was_sent_before_an_answered_probe_are_forgotten() {
+    let mut path = up(Mode::Probes);
+    path.handle_port_unreachable(1, at(1_000));
+    path.handle_port_unreachable(2, at(1_001));
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused));
+    run(&mut path, 1_002, 1_100, true);
+    assert_eq!(path.state(), State::Held, "a process took the place of the one that ended");
+    let since = path.since();
+    // The new process opens its other lane a little later.
+    path.handle_sibling_refusal(at(1_100), at(1_100));
+    run(&mut path, 1_100, 1_150, true);
+    path.handle_sibling_refusal(at(1_150), at(1_150));
+    assert_eq!((path.state(), path.since()), (State::Held, since));
+}
+
+#[test]
 fn silence_ends_a_held_path_too() {
     let mut path = up(Mode::Probes);
     run(&mut path, 1_000, 2_000, false);

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,8 @@ const BUFFER: usize = 8 << 20;
 /// One peer and one lane of the gateway.
 struct Session {
     tunn: Tunn,
+    /// The lane's address for probes, and the peer's own.
+    addresses: [Ipv6Addr; 2],
     established: bool,
     /// Where the lane was last heard from.
     lane: Option<SocketAddrV4>,
@@ -58,7 +60,8 @@ impl fmt::Display for Count {
 /// See the module.
 pub struct Responder {
     socket: UdpSocket,
-    secrets: Vec<StaticSecret>,
+    /// Key pairs: making the public half takes longer than all else that a probe needs.
+    secrets: Vec<(StaticSecret, PublicKey)>,
     lanes: Vec<PublicKey>,
     /// Peer by peer, lane by lane.
     sessions: Vec<Session>,
@@ -76,13 +79,14 @@ impl Responder {
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
         socket.set_read_timeout(Some(PACE / GROUPS as u32))?;
-        let secrets: Vec<StaticSecret> = (0..peers).map(key).collect();
+        let secrets: Vec<_> = (0..peers).map(key).map(|secret| (secret.clone(), PublicKey::from(&secret))).collect();
         let lanes: Vec<PublicKey> = lanes.iter().map(|&bytes| PublicKey::from(bytes)).collect();
         let mut sessions = Vec::with_capacity(secrets.len() * lanes.len());
-        for secret in &secrets {
+        for (secret, own) in &secrets {
             for &lane in &lanes {
                 let tunn = Tunn::new(secret.clone(), lane, None, None, sessions.len() as u32, None);
-                sessions.push(Session { tunn, established: false, lane: None, asked: 0, heard: 0 });
+                let addresses = [&lane, own].map(|k| probe_address(&LaneKey(k.to_bytes())));
+                sessions.push(Session { tunn, addresses, established: false, lane: None, asked: 0, heard: 0 });
             }
         }
         Ok(Self { socket, secrets, lanes, sessions, questions: 0, start: Instant::now() })
@@ -115,10 +119,10 @@ impl Responder {
 
     fn received(&mut self, datagram: &[u8], from: SocketAddrV4, to: Ipv4Addr) -> Option<()> {
         let peer = index(to)? as usize;
-        let secret = self.secrets.get(peer)?;
+        let (secret, own) = self.secrets.get(peer)?;
         let at = match Tunn::parse_incoming_packet(datagram).ok()? {
             Packet::HandshakeInit(init) => {
-                let half = parse_handshake_anon(secret, &PublicKey::from(secret), &init).ok()?;
+                let half = parse_handshake_anon(secret, own, &init).ok()?;
                 let lane = self.lanes.iter().position(|l| *l.as_bytes() == half.peer_static_public)?;
                 peer * self.lanes.len() + lane
             }
@@ -135,8 +139,7 @@ impl Responder {
             }
             TunnResult::WriteToTunnelV6(packet, _) => {
                 (session.lane, session.established) = (Some(from), true);
-                let (lane, own) = (at % self.lanes.len(), PublicKey::from(secret));
-                let [lane, own] = [&self.lanes[lane], &own].map(|k| probe_address(&LaneKey(k.to_bytes())));
+                let [lane, own] = session.addresses;
                 let probe = Probe::decode(packet, lane, own)?;
                 let kind = probe.kind.answer()?;
                 if kind == Kind::Answer {
@@ -156,8 +159,7 @@ impl Responder {
     fn ask(&mut self, group: usize) {
         let sent = Time::from_nanos(self.start.elapsed().as_nanos() as u64);
         for at in (group..self.sessions.len()).step_by(GROUPS) {
-            let (peer, lane) = (at / self.lanes.len(), at % self.lanes.len());
-            let (session, own) = (&mut self.sessions[at], PublicKey::from(&self.secrets[peer]));
+            let (peer, session) = (at / self.lanes.len(), &mut self.sessions[at]);
             let (from, mut out) = (address(peer as u32), [0; MESSAGE]);
             if let (TunnResult::WriteToNetwork(message), Some(to)) =
                 (session.tunn.update_timers(&mut out), session.lane)
@@ -168,7 +170,7 @@ impl Responder {
                 continue;
             }
             session.asked += 1;
-            let [lane, own] = [&self.lanes[lane], &own].map(|k| probe_address(&LaneKey(k.to_bytes())));
+            let [lane, own] = session.addresses;
             let probe = Probe {
                 kind: Kind::Ask,
                 seq: session.asked,

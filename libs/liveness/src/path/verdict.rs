@@ -69,6 +69,9 @@ impl Path {
     /// Both directions work.
     pub(super) fn prove(&mut self, proof: Proof, now: Time) {
         self.last_proof = self.last_proof.max(Some(now));
+        // Whoever answers what was sent after a refusal is there again.
+        self.last_refusal.take_if(|(_, at)| *at < proof.sent);
+        self.sibling_refusal.take_if(|at| *at < proof.sent);
         // What a hint is about came after probes that were already on their way.
         let disproven = |a: Alarm| a.reason != Reason::Hint || proof.sent >= a.since;
         let cleared = self.alarm.is_some_and(disproven);
@@ -111,8 +114,10 @@ impl Path {
     }
 
     pub(super) fn fall(&mut self, reason: Reason, now: Time) {
-        let up_since = (self.base == Base::Up).then_some(self.alive_since);
-        self.next_hold = self.hold.fail(&self.cfg, up_since, now);
+        // Nobody was let down by a path in hold-down: it begins its hold-down again, no longer one.
+        if self.base == Base::Up {
+            self.next_hold = self.hold.fail(&self.cfg, self.alive_since, now);
+        }
         self.window.forgive();
         self.become_base(Base::Down, reason, now);
     }
