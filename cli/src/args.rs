@@ -58,6 +58,9 @@ pub enum Command {
     /// Take a gateway out of use without losing a packet, or back into it.
     #[command(subcommand)]
     Drain(DrainCommand),
+    /// Replace the keys of gateways without losing a packet.
+    #[command(subcommand)]
+    Rotate(RotateCommand),
     /// Measure what a fault costs users: gaps, losses and order of numbered packets while you cause it.
     #[command(subcommand)]
     Drill(DrillCommand),
@@ -277,6 +280,38 @@ pub struct DrainArgs {
     /// [without a value: 1m].
     #[arg(long, env = "HAWSER_WAIT", value_name = "DURATION", num_args = 0..=1, require_equals = false,
           default_missing_value = "1m", value_parser = duration::parse)]
+    pub wait: Option<Duration>,
+}
+
+/// `hawser rotate`.
+#[derive(Debug, Subcommand)]
+pub enum RotateCommand {
+    /// Gateways make next keys, publish them, and use them once every path that carries packets can.
+    #[command(after_help = ROTATE_EXAMPLES)]
+    Keys(RotateKeysArgs),
+}
+
+const ROTATE_EXAMPLES: &str = "Examples:
+  hawser rotate keys --site /etc/hawser/site                     (all gateways of the site)
+  hawser rotate keys --site /etc/hawser/site --node gw-1 --wait  (one, and wait until the old keys are gone)
+
+Writes a KeyRotation object per gateway to generated/cli/; asking twice asks once. A gateway whose peers can't be told,
+because a broker or an agent is away, keeps its keys in use until they are: nothing is cut off by a rotation. A plain
+WireGuard endpoint is told by hand: GatewayNode spec.lanes[0].nextPublicKey is the key to give it as its peer's.
+With spec.rotateKeysAfter in the Membership, e.g. 720h, gateways do so by themselves, one after the other.";
+
+/// `hawser rotate keys`.
+#[derive(Debug, clap::Args)]
+pub struct RotateKeysArgs {
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteDirArgs,
+    /// A gateway's node; once per gateway. Without: all gateways of the site.
+    #[arg(long = "node", env = "HAWSER_ROTATE_NODES", value_name = "NODE", value_delimiter = ',')]
+    pub nodes: Vec<NodeName>,
+    /// Wait until the old keys are gone, at most this long [without a value: 2m].
+    #[arg(long, env = "HAWSER_WAIT", value_name = "DURATION", num_args = 0..=1, require_equals = false,
+          default_missing_value = "2m", value_parser = duration::parse)]
     pub wait: Option<Duration>,
 }
 

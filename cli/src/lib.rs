@@ -28,7 +28,7 @@ use clap::error::ErrorKind;
 use hawser_telemetry::LogArgs;
 
 pub use args::Args;
-use args::{BrokerCommand, Command, DrainCommand, DrillCommand, TokenCommand};
+use args::{BrokerCommand, Command, DrainCommand, DrillCommand, RotateCommand, TokenCommand};
 pub use exit::{Exit, Failure};
 use output::Output;
 
@@ -74,6 +74,7 @@ pub async fn run(args: Args) -> anyhow::Result<Exit> {
         Command::Unexport(args) => command::export::unexport(output, args).await,
         Command::Status(args) => command::status::run(output, args).await,
         Command::Drain(DrainCommand::Gateway(args)) => command::drain::gateway(output, args).await,
+        Command::Rotate(RotateCommand::Keys(args)) => command::rotate::keys(output, args).await,
         Command::Drill(DrillCommand::Echo(args)) => command::drill::echoing(output, args).await,
         Command::Drill(DrillCommand::Watch(args)) => command::drill::watching(output, args).await,
         Command::Revoke(args) => command::revoke::run(output, args).await,

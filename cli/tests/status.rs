@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport};
+use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport, RotationReport};
 use hawser_cli::status::model::{ClusterState, Severity, Unready, Verdict};
 use hawser_cli::status::{Inputs, Status, assess, screen::screen};
 use serde::de::DeserializeOwned;
@@ -77,7 +77,13 @@ fn report(node: &str, paths: Vec<PathReport>) -> GatewayReport {
         node: node.into(),
         cluster: "west".into(),
         roster_revision: 7,
-        lanes: vec![LaneReport { key: "00".into(), key_age_s: 11_520, port: 51820, load: LaneLoadReport::default() }],
+        lanes: vec![LaneReport {
+            key: "00".into(),
+            key_age_s: 11_520,
+            port: 51820,
+            next_key: None,
+            load: LaneLoadReport::default(),
+        }],
         clusters: vec![ClusterReport {
             cluster: "east".into(),
             state,
@@ -169,6 +175,33 @@ fn a_cluster_is_dark_and_its_agent_silent() {
     assert_eq!(status.clusters[0].state, ClusterState::Unreachable);
     assert_eq!(status.proof_age_ms, None);
     insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn keys_that_are_being_replaced_are_a_note() {
+    let mut inputs = healthy();
+    let report = inputs.reports[0].1.as_mut().unwrap();
+    report.rotation = Some(RotationReport {
+        since_s: 12,
+        moved_paths: 1,
+        total_paths: 2,
+        waiting_for: vec!["east/e-gw-2, which does not use the next keys yet".into()],
+    });
+    inputs.reports.truncate(1);
+    let mut silent = gateway_node("gw-2", 7);
+    silent["status"]["keys"] = json!({ "created": "2026-11-23T09:00:00Z",
+        "rotation": { "since": "2026-11-23T09:59:00Z", "movedPaths": 2, "totalPaths": 2 } });
+    inputs.gateways[1] = object(silent);
+    let status = assess(&inputs);
+    assert_eq!(status.verdict, Verdict::Healthy, "{:?}", status.why);
+    assert_eq!(status.gateways.iter().map(|g| g.key_age_s).collect::<Vec<_>>(), [Some(11_520), Some(3600)]);
+    let notes = why(&status, Severity::Note);
+    let wanted = [
+        "gw-1: its keys are being replaced for 12s: the next ones are in use on 1 of 2 paths; it waits for east/e-gw-2, \
+         which does not use the next keys yet",
+        "gw-2: its keys are being replaced for 1m: the next ones are in use on 2 of 2 paths",
+    ];
+    assert!(wanted.iter().all(|text| notes.iter().any(|note| note == text)), "{notes:#?}");
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! The loop: looks at the local API, applies what follows to the tunnel, writes this gateway's own object.
 //!
-//! Level-triggered: each turn derives everything anew and applies the difference. A turn that fails is taken again.
+//! Level-triggered: each turn derives everything anew and applies the difference. A turn that fails is taken again. `keys`
+//! is the part of a turn that replaces the lanes' keys.
+
+mod keys;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -10,25 +13,26 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hawser_api::core::Node;
-use hawser_api::hawser::{GatewayDrain, Membership, RemoteCluster};
+use hawser_api::hawser::{GatewayDrain, GatewayNode, GatewayNodeSpec, KeyRotation, Membership, RemoteCluster};
 use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Client;
 use hawser_local_api::client::View;
 use hawser_local_api::follow::Changes;
 use hawser_node_probe::ProbeKey;
 use hawser_telemetry::{Readiness, ReadyHandle, Task};
-use hawser_tunnel::{ClusterStatus, Config, Tunnel};
+use hawser_tunnel::{ClusterStatus, Config, LaneInfo, Tunnel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
 use crate::memory::{Memory, Roster};
-use crate::plan::{Plan, Problem, plan};
-use crate::publish::Publisher;
+use crate::plan::{Plan, Problem, lane_spec, plan};
+use crate::publish::{self, Publisher};
 use crate::resolve::{self, Answers};
 use crate::responder::{Counts, Responder, Said};
+use crate::rotation::{Rotation, Wishes};
 use crate::state::Shared;
-use crate::view::{Inputs, Seen, look};
+use crate::view::{Inputs, Seen, look, wishes};
 
 /// After a first change, how long others may come along.
 const QUIET: Duration = Duration::from_millis(20);
@@ -45,6 +49,8 @@ struct Views {
     nodes: watch::Receiver<View<Node>>,
     remotes: watch::Receiver<View<RemoteCluster>>,
     drains: watch::Receiver<View<GatewayDrain>>,
+    rotations: watch::Receiver<View<KeyRotation>>,
+    gateways: watch::Receiver<View<GatewayNode>>,
 }
 
 /// See the module.
@@ -62,6 +68,7 @@ pub(crate) struct Gateway {
     states: Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>,
     publisher: Publisher,
     drain: Drain,
+    rotation: Rotation,
     problems: BTreeSet<Problem>,
     nodes: Vec<hawser_model::NodeName>,
     local_api: Option<ReadyHandle>,
@@ -87,15 +94,19 @@ impl Gateway {
             nodes: client.reflect(),
             remotes: client.reflect(),
             drains: client.reflect(),
+            rotations: client.reflect(),
+            gateways: client.reflect(),
         };
+        let memory = Memory::open(dir);
         let gateway = Self {
             publisher: Publisher::new(client, config.node.clone()),
             drain: Drain::default(),
+            rotation: Rotation::new(memory.answered()),
             config,
             probe_key,
             shared,
             counts,
-            memory: Memory::open(dir),
+            memory,
             views,
             names,
             answers,
@@ -118,6 +129,7 @@ impl Gateway {
             .with(&self.views.nodes)
             .with(&self.views.remotes)
             .with(&self.views.drains)
+            .with(&self.views.rotations)
             .with(&self.answers);
         loop {
             self.turn().await?;
@@ -144,13 +156,18 @@ impl Gateway {
         match seen {
             Seen::Incomplete => {
                 if let Some(inputs) = self.memory.inputs().cloned() {
-                    self.apply(&inputs, None).await?;
+                    self.apply(&inputs, None, None).await?;
                 }
                 return Ok(());
             }
             Seen::NotMember => self.leave().await,
             Seen::Member { inputs, roster } => {
-                self.apply(&inputs, roster.as_ref()).await?;
+                let wishes = {
+                    let (memberships, rotations, gateways) =
+                        (self.views.memberships.borrow(), self.views.rotations.borrow(), self.views.gateways.borrow());
+                    wishes(self.config.node.as_str(), &memberships, &rotations, &gateways)
+                };
+                self.apply(&inputs, roster.as_ref(), wishes.as_ref()).await?;
                 self.memory.remember(&inputs);
             }
         }
@@ -159,7 +176,12 @@ impl Gateway {
     }
 
     /// Brings tunnel, responder and object in line with the inputs.
-    async fn apply(&mut self, inputs: &Inputs, offered: Option<&Roster>) -> anyhow::Result<()> {
+    async fn apply(
+        &mut self,
+        inputs: &Inputs,
+        offered: Option<&Roster>,
+        wishes: Option<&Wishes>,
+    ) -> anyhow::Result<()> {
         let roster = match self.memory.roster(offered) {
             Ok(roster) => roster,
             Err(error) => {
@@ -167,7 +189,7 @@ impl Gateway {
                 return Ok(());
             }
         };
-        let lanes = self.shared.lock().tunnel.as_ref().map(|t| t.lanes().to_vec()).unwrap_or_default();
+        let lanes = self.lanes();
         let answers = Arc::clone(&self.answers.borrow());
         let mut next = match plan(inputs, &roster, &self.config.node, &lanes, &answers) {
             Ok(plan) => plan,
@@ -178,7 +200,7 @@ impl Gateway {
         };
         if lanes.is_empty() {
             self.start(&next).await?;
-            let lanes = self.shared.lock().tunnel.as_ref().map(|t| t.lanes().to_vec()).unwrap_or_default();
+            let lanes = self.lanes();
             next = plan(inputs, &roster, &self.config.node, &lanes, &answers)
                 .map_err(|problem| anyhow::anyhow!("{problem}"))?;
         }
@@ -214,8 +236,18 @@ impl Gateway {
         let revision = self.shared.lock().roster_revision;
         let packets = self.shared.lock().user_packets();
         let drain = self.drain.judge(next.draining, packets, Instant::now());
-        self.publisher.write(next.spec, revision, drain, &clusters).await;
+        if let Some(wishes) = wishes.filter(|_| in_force && !self.stopping) {
+            self.rotate(wishes);
+        }
+        let lanes = self.lanes();
+        let spec = GatewayNodeSpec { lanes: lanes.iter().map(lane_spec).collect(), ..next.spec };
+        let keys = publish::keys(&lanes, &self.rotation);
+        self.publisher.write(spec, revision, drain, keys, &clusters).await;
         Ok(())
+    }
+
+    fn lanes(&self) -> Vec<LaneInfo> {
+        self.shared.lock().tunnel.as_ref().map(Tunnel::lanes).unwrap_or_default()
     }
 
     async fn start(&mut self, plan: &Plan) -> anyhow::Result<()> {
@@ -233,7 +265,7 @@ impl Gateway {
         self.states = None;
         let tunnel = {
             let mut state = self.shared.lock();
-            (state.cluster, state.roster_revision) = (String::new(), 0);
+            (state.cluster, state.roster_revision, state.rotation) = (String::new(), 0, None);
             state.tunnel.take()
         };
         if let Some(tunnel) = tunnel {
@@ -241,6 +273,7 @@ impl Gateway {
             tracing::info!("no member of a cluster set any more: tunnel stopped");
         }
         self.memory.clear();
+        self.rotation = Rotation::default();
         self.publisher.remove().await;
     }
 

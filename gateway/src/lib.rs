@@ -6,7 +6,7 @@
 //! - [`Args`], [`run`]: the process.
 //! - `view`, `plan`: the local API's objects, and what follows from them; pure.
 //! - `memory`: roster and peers on disk.
-//! - `drain`: how far a drain is; pure.
+//! - `drain`: how far a drain is; `rotation`: when keys are replaced; both pure.
 //! - `gateway`: the loop that applies the plan to the tunnel (`hawser-tunnel`); `publish`: this gateway's own object.
 //! - `responder`: answers the route agents (`hawser-route-agent`).
 //! - `resolve`: candidates that are names. `state`, `metrics`: what the admin endpoint tells.
@@ -19,6 +19,7 @@ mod plan;
 mod publish;
 mod resolve;
 mod responder;
+mod rotation;
 mod state;
 mod view;
 

@@ -1,4 +1,5 @@
-//! What the gateway keeps on disk: the highest roster it saw, and the peers it last applied.
+//! What the gateway keeps on disk: the highest roster it saw, the peers it last applied, and which request for new keys it
+//! answered.
 //!
 //! The roster guards against a member that was dropped coming back with an older view of the world; the peers let a
 //! restarted gateway carry packets before agent, broker or local API say anything. Both end with the membership.
@@ -27,6 +28,7 @@ pub(crate) struct Memory {
     dir: PathBuf,
     roster: Option<Roster>,
     inputs: Option<Inputs>,
+    answered: Option<i64>,
     /// The lower revision that was last reported.
     reported: Option<i64>,
 }
@@ -35,7 +37,8 @@ impl Memory {
     /// Reads what an earlier run left in `dir`. A file that can't be read is reported and counts as absent: the local API
     /// will say it all again.
     pub(crate) fn open(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), roster: read(&dir.join(ROSTER)), inputs: read(&dir.join(INPUTS)), reported: None }
+        let (roster, inputs) = (read(&dir.join(ROSTER)), read(&dir.join(INPUTS)));
+        Self { dir: dir.to_owned(), roster, inputs, answered: read(&dir.join(ANSWERED)), reported: None }
     }
 
     /// What was last applied.
@@ -80,10 +83,25 @@ impl Memory {
         }
     }
 
+    /// The request for new keys that was answered last.
+    pub(crate) fn answered(&self) -> Option<i64> {
+        self.answered
+    }
+
+    /// Notes which request for new keys is answered now.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub(crate) fn answer(&mut self, request: i64) -> io::Result<()> {
+        write(&self.dir.join(ANSWERED), &request)?;
+        self.answered = Some(request);
+        Ok(())
+    }
+
     /// Forgets everything: this cluster is no member any more.
     pub(crate) fn clear(&mut self) {
-        (self.roster, self.inputs) = (None, None);
-        for file in [ROSTER, INPUTS] {
+        (self.roster, self.inputs, self.answered) = (None, None, None);
+        for file in [ROSTER, INPUTS, ANSWERED] {
             match fs::remove_file(self.dir.join(file)) {
                 Ok(()) => {}
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -95,6 +113,7 @@ impl Memory {
 
 const ROSTER: &str = "roster.json";
 const INPUTS: &str = "peers.json";
+const ANSWERED: &str = "rotation.json";
 
 fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
     let text = match fs::read(path) {
@@ -149,6 +168,18 @@ mod tests {
         memory.clear();
         let mut memory = Memory::open(dir.path());
         assert_eq!(memory.roster(Some(&old)).unwrap(), old, "a new membership counts from anew");
+    }
+
+    #[test]
+    fn an_answered_request_is_remembered_until_the_membership_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut memory = Memory::open(dir.path());
+        assert_eq!(memory.answered(), None);
+        memory.answer(1_700_000_000).unwrap();
+        let mut memory = Memory::open(dir.path());
+        assert_eq!(memory.answered(), Some(1_700_000_000));
+        memory.clear();
+        assert_eq!(Memory::open(dir.path()).answered(), None);
     }
 
     #[test]

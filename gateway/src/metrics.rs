@@ -50,6 +50,16 @@ impl Collector for Tunnel {
             let port = lane.port.to_string();
             family.encode_family(&[("port", port.as_str())])?.encode_gauge(&lane.key_age_s)?;
         }
+
+        let help = "Age of the next keys while they are introduced, 0 while there are none";
+        let mut family =
+            encoder.encode_descriptor("key_rotation_age", help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        family.encode_gauge(&report.rotation.as_ref().map_or(0, |rotation| rotation.since_s))?;
+
+        let help = "Paths whose peers are not known to have the next keys";
+        let mut family = encoder.encode_descriptor("key_rotation_waiting_paths", help, None, MetricType::Gauge)?;
+        let waiting = report.rotation.as_ref().map_or(0, |r| r.total_paths.saturating_sub(r.moved_paths));
+        family.encode_gauge(&i64::from(waiting))?;
         lane_loads(&mut encoder, &report)
     }
 }

@@ -145,8 +145,9 @@ fn first_address(cidrs: &[IpNet], family: IpFamily) -> Option<IpAddr> {
     cidrs.iter().find(|c| IpFamily::of_net(c) == family).and_then(hawser_model::prefix::host_address)
 }
 
-fn lane_spec(lane: &LaneInfo) -> LaneSpec {
-    LaneSpec { public_key: STANDARD.encode(lane.key.0), port: lane.port, next_public_key: None }
+pub(crate) fn lane_spec(lane: &LaneInfo) -> LaneSpec {
+    let next_public_key = lane.next.map(|(key, _)| STANDARD.encode(key.0));
+    LaneSpec { public_key: STANDARD.encode(lane.key.0), port: lane.port, next_public_key }
 }
 
 /// A cluster's gateways with the addresses that their candidates stand for; names are added to `names`.

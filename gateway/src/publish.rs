@@ -3,10 +3,15 @@
 use std::time::SystemTime;
 
 use hawser_api::core::{ObjectMeta, Time};
-use hawser_api::hawser::{DrainState, GatewayClusterStatus, GatewayNode, GatewayNodeSpec, GatewayNodeStatus};
+use hawser_api::hawser::{
+    DrainState, GatewayClusterStatus, GatewayKeyRotation, GatewayKeys, GatewayNode, GatewayNodeSpec, GatewayNodeStatus,
+};
 use hawser_local_api::{Client, Key};
 use hawser_model::NodeName;
-use hawser_tunnel::ClusterStatus;
+use hawser_tunnel::{ClusterStatus, LaneInfo};
+
+use crate::plan::lane_spec;
+use crate::rotation::Rotation;
 
 /// See the module.
 pub(crate) struct Publisher {
@@ -27,10 +32,11 @@ impl Publisher {
         spec: GatewayNodeSpec,
         roster_revision: i64,
         drain: Option<DrainState>,
+        keys: Option<GatewayKeys>,
         clusters: &[ClusterStatus],
     ) {
         let clusters = clusters.iter().map(cluster_status).collect();
-        let status = GatewayNodeStatus { roster_revision, drain, clusters };
+        let status = GatewayNodeStatus { roster_revision, drain, keys, clusters };
         if self.written.as_ref().is_some_and(|(s, t)| *s == spec && *t == status) {
             return;
         }
@@ -51,6 +57,15 @@ impl Publisher {
         }
     }
 
+    /// Whether the local API has the next keys of these lanes.
+    pub(crate) fn has_next_keys(&self, lanes: &[LaneInfo]) -> bool {
+        let written = self.written.as_ref().map(|(spec, _)| spec.lanes.as_slice()).unwrap_or_default();
+        written
+            .iter()
+            .map(|lane| lane.next_public_key.clone())
+            .eq(lanes.iter().map(|lane| lane_spec(lane).next_public_key))
+    }
+
     /// Removes the object.
     pub(crate) async fn remove(&mut self) {
         self.written = None;
@@ -58,6 +73,21 @@ impl Publisher {
             tracing::warn!(%error, "this gateway's object can't be removed; the next turn tries again");
         }
     }
+}
+
+/// What is said of this gateway's keys; nothing where it has none.
+pub(crate) fn keys(lanes: &[LaneInfo], rotation: &Rotation) -> Option<GatewayKeys> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    Some(GatewayKeys {
+        created: time(lanes.iter().map(|lane| lane.created).min()?),
+        answered: rotation.answered().map(|at| Time(jiff::Timestamp::from_second(at).unwrap_or_default())),
+        rotation: rotation.progress().map(|progress| GatewayKeyRotation {
+            since: time(progress.since),
+            moved_paths: count(progress.moved),
+            total_paths: count(progress.total),
+            waiting_for: progress.waiting_for.clone(),
+        }),
+    })
 }
 
 fn cluster_status(c: &ClusterStatus) -> GatewayClusterStatus {

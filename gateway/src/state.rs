@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport};
+use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport, RotationReport};
 use hawser_tunnel::{ClusterStatus, PathStatus, Tunnel};
+
+use crate::rotation::Progress;
 
 /// See the module; cheap to clone.
 #[derive(Clone, Default)]
@@ -18,6 +20,7 @@ pub(crate) struct State {
     pub(crate) cluster: String,
     pub(crate) roster_revision: i64,
     pub(crate) draining: bool,
+    pub(crate) rotation: Option<Progress>,
 }
 
 impl State {
@@ -57,6 +60,7 @@ impl Shared {
                 key: format!("{:?}", lane.key),
                 key_age_s: age_ms(lane.created) / 1000,
                 port: lane.port,
+                next_key: lane.next.map(|(key, _)| format!("{key:?}")),
                 load: LaneLoadReport {
                     changes: load.changes,
                     last_change_us: micros(load.last_change),
@@ -65,6 +69,7 @@ impl Shared {
                 },
             })
             .collect();
+        report.rotation = state.rotation.as_ref().map(rotation_report);
         report.clusters = found.clusters.iter().map(cluster_report).collect();
         report.paths = found.paths.iter().map(path_report).collect();
         report.drops = found.drops.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
@@ -82,6 +87,16 @@ fn millis(d: std::time::Duration) -> u64 {
 
 fn micros(d: std::time::Duration) -> u64 {
     u64::try_from(d.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn rotation_report(progress: &Progress) -> RotationReport {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    RotationReport {
+        since_s: age_ms(progress.since) / 1000,
+        moved_paths: count(progress.moved),
+        total_paths: count(progress.total),
+        waiting_for: progress.waiting_for.clone(),
+    }
 }
 
 fn cluster_report(c: &ClusterStatus) -> ClusterReport {

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use hawser_api::core::Node;
-use hawser_api::hawser::{GatewayDrain, Membership, RemoteCluster, RemoteClusterSpec};
+use hawser_api::hawser::{GatewayDrain, GatewayNode, KeyRotation, Membership, RemoteCluster, RemoteClusterSpec};
 use hawser_api::labels;
 use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Key;
 use serde::{Deserialize, Serialize};
 
 use crate::memory::Roster;
+use crate::rotation::Wishes;
 
 /// A node of this cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,6 +86,27 @@ pub(crate) fn look(
     Seen::Member { inputs: Box::new(inputs), roster }
 }
 
+/// What is wished for the keys of the gateway on `node`: nothing, until all kinds are known.
+pub(crate) fn wishes(
+    node: &str,
+    memberships: &Objects<Membership>,
+    rotations: &Objects<KeyRotation>,
+    gateways: &Objects<GatewayNode>,
+) -> Option<Wishes> {
+    let (memberships, rotations, gateways) = (memberships.as_ref()?, rotations.as_ref()?, gateways.as_ref()?);
+    let membership = memberships.get(&Key::cluster(labels::MEMBERSHIP))?;
+    let asked = rotations.values().filter(|r| r.spec.node == node).map(|r| r.spec.requested_at.0.as_second());
+    let after = membership.spec.rotate_keys_after.as_deref().and_then(|text| text.parse::<jiff::SignedDuration>().ok());
+    let at_it = gateways.values().filter(|g| g.spec.node != node).filter_map(|g| g.status.as_ref()?.keys.as_ref());
+    let mut conditions = membership.status.iter().flat_map(|s| &s.conditions);
+    Some(Wishes {
+        requested: asked.max(),
+        after: after.and_then(|after| Duration::try_from(after).ok()).filter(|after| !after.is_zero()),
+        others: at_it.filter_map(|keys| Some(SystemTime::from(keys.rotation.as_ref()?.since.0))).collect(),
+        broker: conditions.any(|c| c.type_ == "BrokerReachable" && c.status == "True"),
+    })
+}
+
 /// What the membership says and what is asked for one by one.
 fn drained(membership: &Membership, drains: &BTreeMap<Key, Arc<GatewayDrain>>) -> Vec<String> {
     let asked = drains.values().map(|d| d.spec.node.clone());
@@ -155,6 +178,33 @@ mod tests {
             panic!()
         };
         assert_eq!(roster, None, "no revision is no roster, not an empty one");
+    }
+
+    #[test]
+    fn wishes_for_keys_are_ones_own() {
+        let rotation = |node: &str, at: &str| {
+            json!({"apiVersion": "hawser.dev/v1alpha1", "kind": "KeyRotation", "metadata": {"name": format!("{node}-{at}")},
+                "spec": {"node": node, "requestedAt": at}})
+        };
+        let gateway = |node: &str| {
+            json!({"apiVersion": "hawser.dev/v1alpha1", "kind": "GatewayNode", "metadata": {"name": node},
+                "spec": {"node": node, "lanes": [], "candidates": []},
+                "status": {"keys": {"created": "1970-01-01T00:00:00Z",
+                    "rotation": {"since": "1970-01-01T01:00:00Z", "movedPaths": 0, "totalPaths": 1}}}})
+        };
+        let condition = json!({"type": "BrokerReachable", "status": "True", "reason": "Connected", "message": "",
+            "lastTransitionTime": "1970-01-01T00:00:00Z"});
+        let joined = objects::<Membership>(&[json!({"apiVersion": "hawser.dev/v1alpha1", "kind": "Membership",
+            "metadata": {"name": "default"}, "spec": {"clusterId": "west", "rotateKeysAfter": "720h"},
+            "status": {"conditions": [condition]}})]);
+        let asked = [("w1", "1970-01-01T00:00:05Z"), ("w1", "1970-01-01T00:00:09.5Z"), ("w2", "1970-01-01T00:01:00Z")];
+        let rotations = objects(&asked.map(|(node, at)| rotation(node, at)));
+        let gateways = objects(&[gateway("w1"), gateway("w2")]);
+        assert_eq!(wishes("w1", &joined, &None, &gateways), None);
+        let wishes = wishes("w1", &joined, &rotations, &gateways).unwrap();
+        let hour = Duration::from_secs(3600);
+        assert_eq!((wishes.requested, wishes.after, wishes.broker), (Some(9), Some(720 * hour), true));
+        assert_eq!(wishes.others, [SystemTime::UNIX_EPOCH + hour], "its own turn keeps nobody waiting but others");
     }
 
     #[test]

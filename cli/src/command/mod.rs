@@ -7,5 +7,6 @@ pub mod export;
 pub mod join;
 pub mod leave;
 pub mod revoke;
+pub mod rotate;
 pub mod status;
 pub mod token;

@@ -9,7 +9,7 @@ use hawser_api::mcs::ServiceExport;
 
 use super::cluster::{self, answers};
 use super::model::{ConditionRow, Count, ExportRow, Finding, GatewayRow, Inputs, Severity, Status, Unready, Verdict};
-use super::next;
+use super::{keys, next};
 
 /// The version of the JSON document.
 const SCHEMA: &str = "hawser.dev/status/v1";
@@ -175,6 +175,7 @@ fn gateways(inputs: &Inputs, why: &mut Vec<Finding>) {
         if row.draining {
             why.push(finding(Severity::Note, &row.node, "it is being drained".to_owned()));
         }
+        why.extend(keys::finding(&row));
         if !row.figures {
             let mut text = "no figures from here; paths are by its last status".to_owned();
             if inputs.reports.iter().all(|(_, report)| report.is_ok()) {
@@ -188,7 +189,10 @@ fn gateways(inputs: &Inputs, why: &mut Vec<Finding>) {
 fn gateway_row(inputs: &Inputs, gateway: &GatewayNode) -> GatewayRow {
     let node = gateway.spec.node.clone();
     let status = gateway.status.clone().unwrap_or_default();
-    match answers(inputs).find(|r| r.node == node) {
+    let report = answers(inputs).find(|r| r.node == node);
+    let key_age_s = keys::age(gateway, report, inputs.now);
+    let rotation = keys::rotation(gateway, report, inputs.now);
+    match report {
         Some(report) => GatewayRow {
             figures: true,
             lanes: report.lanes.len(),
@@ -199,6 +203,8 @@ fn gateway_row(inputs: &Inputs, gateway: &GatewayNode) -> GatewayRow {
                 total: report.clusters.iter().map(|c| c.total_paths).sum(),
             },
             node,
+            key_age_s,
+            rotation,
         },
         None => GatewayRow {
             figures: false,
@@ -210,6 +216,8 @@ fn gateway_row(inputs: &Inputs, gateway: &GatewayNode) -> GatewayRow {
                 total: status.clusters.iter().map(|c| c.total_paths).sum(),
             },
             node,
+            key_age_s,
+            rotation,
         },
     }
 }

@@ -6,6 +6,7 @@
 pub mod assess;
 pub mod cluster;
 pub mod collect;
+mod keys;
 pub mod model;
 mod next;
 pub mod screen;

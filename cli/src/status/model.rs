@@ -147,6 +147,25 @@ pub struct GatewayRow {
     pub roster_revision: i64,
     /// Paths that carry traffic, to all clusters.
     pub paths: Count,
+    /// Age of its oldest key, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_age_s: Option<u64>,
+    /// How far the replacement of its keys is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationRow>,
+}
+
+/// Keys that are being replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationRow {
+    /// How long ago the next keys were made, seconds.
+    pub since_s: u64,
+    /// Paths that use them, or whose peers have them.
+    pub paths: Count,
+    /// What the others wait for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
 }
 
 /// Some of all.

@@ -12,7 +12,7 @@ use hawser_datapath::paths::PathEvent;
 use hawser_datapath::probe::Kind;
 use hawser_datapath::{Packet, PathConfig, PathSet, Probe, Route};
 use hawser_liveness::{ClusterState, Config, State, Time};
-use hawser_model::{Gateway, PrefixSet, RemoteCluster};
+use hawser_model::{Gateway, PrefixSet, PublicKey, RemoteCluster};
 use support::{cluster, flow, gateway, ip, prefixes};
 
 const DELAY: Duration = Duration::from_millis(2);
@@ -241,6 +241,24 @@ fn reconfiguration_keeps_the_life_of_what_stays() {
     world.apply(&[]);
     assert_eq!(world.set.paths().count(), 0);
     world.run(1_000);
+}
+
+#[test]
+fn a_key_that_was_announced_replaces_the_other_without_a_new_life() {
+    let mut world = World::new(&two());
+    world.run(1000);
+    let mut clusters = two();
+    let next = Some(PublicKey([9; 32]));
+    clusters[0].gateways[1].lanes[0].next_public_key = next;
+    world.apply(&clusters);
+    assert_eq!(world.state("e2"), State::Up, "a next key is announced");
+    let lane = &mut clusters[0].gateways[1].lanes[0];
+    (lane.public_key, lane.next_public_key) = (PublicKey([9; 32]), None);
+    world.apply(&clusters);
+    assert_eq!(world.state("e2"), State::Up, "it is the key now");
+    clusters[0].gateways[1].lanes[0].public_key = PublicKey([8; 32]);
+    world.apply(&clusters);
+    assert_eq!(world.state("e2"), State::Unknown, "nobody announced this one");
 }
 
 #[test]

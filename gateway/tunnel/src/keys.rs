@@ -1,4 +1,7 @@
 //! Lane keys on disk: one X25519 key per lane, made on the node, kept over restarts, readable by its owner alone.
+//!
+//! `lane-<i>.key` is in use; `lane-<i>.next.key`, while it exists, will replace it ([`promote`]). When that may happen is
+//! judged by the gateway process; `rotation` brings the lanes to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -67,11 +70,57 @@ impl std::fmt::Debug for LaneKey {
 /// When the file can't be read or written, is open to others, or holds no key: a damaged key is never replaced silently,
 /// because peers would refuse the new one.
 pub fn load_or_create(dir: &Path, lane: usize) -> Result<LaneKey, KeyError> {
-    let path = dir.join(format!("lane-{lane}.key"));
-    match File::open(&path) {
-        Ok(file) => load(&path, file),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => create(dir, &path),
-        Err(source) => Err(KeyError::Io { path, action: "open", source }),
+    let path = current(dir, lane);
+    match open(&path)? {
+        Some(file) => load(&path, file),
+        None => create(dir, &path),
+    }
+}
+
+/// Loads the key that will replace lane `lane`'s, if one was made.
+///
+/// # Errors
+/// As [`load_or_create`]: peers may know it already.
+pub fn load_next(dir: &Path, lane: usize) -> Result<Option<LaneKey>, KeyError> {
+    let path = next(dir, lane);
+    open(&path)?.map(|file| load(&path, file)).transpose()
+}
+
+/// The same, making it first if there is none.
+///
+/// # Errors
+/// As [`load_or_create`].
+pub fn load_or_create_next(dir: &Path, lane: usize) -> Result<LaneKey, KeyError> {
+    let made = load_next(dir, lane)?;
+    made.map_or_else(|| create(dir, &next(dir, lane)), Ok)
+}
+
+/// Puts the next key of lane `lane` in the place of the one in use, which is gone then. Nothing where there is none.
+///
+/// # Errors
+/// When the files can't be written; a crash leaves both keys or the new one alone.
+pub fn promote(dir: &Path, lane: usize) -> Result<(), KeyError> {
+    let fail = |action| move |source| KeyError::Io { path: next(dir, lane), action, source };
+    match fs::rename(next(dir, lane), current(dir, lane)) {
+        Ok(()) => File::open(dir).and_then(|d| d.sync_all()).map_err(fail("sync")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(fail("rename")(e)),
+    }
+}
+
+fn current(dir: &Path, lane: usize) -> PathBuf {
+    dir.join(format!("lane-{lane}.key"))
+}
+
+fn next(dir: &Path, lane: usize) -> PathBuf {
+    dir.join(format!("lane-{lane}.next.key"))
+}
+
+fn open(path: &Path) -> Result<Option<File>, KeyError> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(KeyError::Io { path: path.to_owned(), action: "open", source }),
     }
 }
 
@@ -149,6 +198,26 @@ mod tests {
         fs::write(&path, "bm90IGEga2V5\n").unwrap();
         assert!(matches!(load_or_create(dir.path(), 0), Err(KeyError::Malformed { .. })));
         assert_eq!(fs::read_to_string(&path).unwrap(), "bm90IGEga2V5\n");
+    }
+
+    #[test]
+    fn a_next_key_waits_beside_the_current_one_and_replaces_it_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = load_or_create(dir.path(), 0).unwrap();
+        assert!(load_next(dir.path(), 0).unwrap().is_none());
+        promote(dir.path(), 0).unwrap();
+        assert_eq!(load_or_create(dir.path(), 0).unwrap().public, first.public, "there was nothing to replace it");
+        let next = load_or_create_next(dir.path(), 0).unwrap();
+        assert_ne!(next.public, first.public);
+        assert_eq!(load_or_create_next(dir.path(), 0).unwrap().public, next.public, "asked for twice, made once");
+        assert_eq!(load_or_create(dir.path(), 0).unwrap().public, first.public, "a restart finds both");
+        let mode = fs::metadata(dir.path().join("lane-0.next.key")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        promote(dir.path(), 0).unwrap();
+        assert_eq!(load_or_create(dir.path(), 0).unwrap().public, next.public);
+        assert!(load_next(dir.path(), 0).unwrap().is_none());
+        let files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        assert_eq!(files, ["lane-0.key"], "the old key is nowhere");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //!
 //! - [`config`]: what a tunnel is told.
 //! - [`status`]: what it tells.
-//! - [`keys`]: lane keys on disk.
+//! - [`keys`]: lane keys on disk; `rotation`: how lanes come to new ones.
 //! - `lane`: the threads that move packets; `session`, `udp`, `tun`, `raw`: what they move them with.
 //! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found.
 //! - `shared`, `snapshot`: what lanes and control have in common.
@@ -17,6 +17,7 @@ pub mod keys;
 mod lane;
 mod netlink;
 mod raw;
+mod rotation;
 mod session;
 mod shared;
 mod snapshot;
@@ -25,8 +26,8 @@ mod tun;
 mod udp;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use hawser_datapath::paths::Layout;
@@ -38,13 +39,13 @@ use tokio::sync::watch;
 pub use config::{Config, LANES_MAX, PeerCluster, PeerGateway, Peers};
 pub use keys::{KeyError, LaneKey};
 pub use netlink::NetlinkError;
-pub use status::{ClusterStatus, LaneInfo, LaneLoad, PathStatus, Report, Traffic};
+pub use status::{ClusterStatus, LaneInfo, LaneLoad, NextKey, PathStatus, Report, RotatingPath, Rotation, Traffic};
 
 use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
 use crate::lane::{Lane, Parts};
 use crate::netlink::Device;
 use crate::raw::RawSender;
-use crate::session::Identity;
+use crate::rotation::Keys;
 use crate::shared::{Change, Door, Shared};
 use crate::snapshot::Snapshot;
 use crate::status::Summary;
@@ -106,7 +107,7 @@ fn system(action: &'static str) -> impl Fn(std::io::Error) -> Error {
 /// A running tunnel. Its kernel state goes with it.
 pub struct Tunnel {
     shared: Arc<Shared>,
-    lanes: Vec<LaneInfo>,
+    keys: Mutex<Keys>,
     threads: Vec<JoinHandle<()>>,
     control: tokio::task::JoinHandle<()>,
     states: watch::Receiver<Arc<Vec<ClusterStatus>>>,
@@ -121,10 +122,7 @@ impl Tunnel {
         if !(1..=LANES_MAX).contains(&config.lanes) {
             return Err(Error::Lanes(config.lanes));
         }
-        let mut keys = Vec::new();
-        for lane in 0..config.lanes {
-            keys.push(keys::load_or_create(&config.keys, lane)?);
-        }
+        let keys = Keys::load(config.keys, config.lanes, config.port)?;
         let sockets = (0..config.lanes).map(|lane| bind(lane, config.port)).collect::<Result<Vec<_>, _>>()?;
         let queues = tun::open(&config.device, config.lanes)
             .map_err(|source| Error::Tun { device: config.device.clone(), source })?;
@@ -145,22 +143,16 @@ impl Tunnel {
             doors.push(door);
             rings.push(ring);
         }
-        let shared = Shared::new(Snapshot::new(Peers::none(cluster), None, inner_mtu, Vec::new()), doors);
+        let snapshot = Snapshot::new(Peers::none(cluster), None, inner_mtu, Vec::new());
+        let shared = Shared::new(snapshot.with_identities(keys.identities()), doors);
         let (sender, states) = watch::channel(Arc::default());
         let control = Control { shared: Arc::clone(&shared), device, states: sender };
-        let mut tunnel =
-            Self { shared, lanes: Vec::new(), threads: Vec::new(), control: tokio::spawn(control.run()), states };
+        let control = tokio::spawn(control.run());
+        let mut tunnel = Self { shared, keys: Mutex::new(keys), threads: Vec::new(), control, states };
         let raw = (0..config.lanes).map(|_| RawSender::open()).collect::<Result<Vec<_>, _>>();
         let raw = raw.map_err(system("opening raw sockets"))?;
-        for (index, ((((key, sockets), tun), ring), raw)) in
-            keys.into_iter().zip(sockets).zip(queues).zip(rings).zip(raw).enumerate()
-        {
-            let port = config.port + index as u16;
-            tunnel.lanes.push(LaneInfo { key: key.public, created: key.created, port });
-            let public = key.public;
-            let identity = Identity::new(key.secret);
-            let lane =
-                Lane::new(Parts { index, key: public, identity, tun, sockets, raw, ring }, Arc::clone(&tunnel.shared));
+        for (index, (((sockets, tun), ring), raw)) in sockets.into_iter().zip(queues).zip(rings).zip(raw).enumerate() {
+            let lane = Lane::new(Parts { index, tun, sockets, raw, ring }, Arc::clone(&tunnel.shared));
             let thread = std::thread::Builder::new()
                 .name(format!("lane-{index}"))
                 .spawn(move || lane.run())
@@ -172,6 +164,7 @@ impl Tunnel {
 
     /// Replaces all peers. Sessions of peers that stay go on; those of peers that go end with each lane's next turn.
     pub fn apply(&self, peers: Peers) {
+        let _keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.shared.snapshot.load();
         let next = Snapshot::new(peers, Some(&current), inner_mtu, host_addresses());
         let unchanged = *next.peers == *current.peers
@@ -181,6 +174,11 @@ impl Tunnel {
             return;
         }
         next.warn_refused(&current);
+        self.take_up(next);
+    }
+
+    /// Puts a snapshot in force. The caller holds the keys, so that nobody else does so at the same time.
+    pub(crate) fn take_up(&self, next: Snapshot) {
         let layout = Layout::new(&next.peers.prefixes, &next.clusters);
         for Skipped { cluster, prefix, overlaps } in layout.skipped() {
             tracing::warn!(%cluster, %prefix, %overlaps, "a prefix is left out: it overlaps another cluster's or our own");
@@ -220,8 +218,8 @@ impl Tunnel {
 
     /// The lanes: keys and ports to publish.
     #[must_use]
-    pub fn lanes(&self) -> &[LaneInfo] {
-        &self.lanes
+    pub fn lanes(&self) -> Vec<LaneInfo> {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).lanes.clone()
     }
 
     /// How each remote cluster is reached; changes are seen at once.
@@ -241,7 +239,7 @@ impl Tunnel {
             *drops.entry(reason.as_str()).or_default() += count;
         }
         let paths = Summary::new(&snapshot, &lanes).paths(self.shared.now());
-        Report { lanes: self.lanes.clone(), loads, clusters: self.states.borrow().to_vec(), paths, drops }
+        Report { lanes: self.lanes(), loads, clusters: self.states.borrow().to_vec(), paths, drops }
     }
 
     /// Whether all lanes run. A lane ends only by [`Self::shutdown`], or when its device was taken from it.

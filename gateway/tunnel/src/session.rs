@@ -3,6 +3,7 @@
 //! boringtun keeps its own clock and randomness and would queue packets while no session exists; here a packet is sealed
 //! only with a session, and handshakes start only when the lane says so.
 
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519;
+use hawser_datapath::probe;
 use hawser_model::PublicKey;
 
 /// Bytes that sealing adds: 16 of header, 16 of tag.
@@ -59,6 +61,7 @@ pub(crate) trait Session {
 pub(crate) struct Identity {
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
+    probe_address: Ipv6Addr,
     guard: RateLimiter,
     /// Sessions check again what `guard` let through; this one never asks for a cookie.
     unlimited: Arc<RateLimiter>,
@@ -84,8 +87,19 @@ impl Identity {
             guard: RateLimiter::new(&public, HANDSHAKES_PER_SECOND),
             unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
             secret,
+            probe_address: probe::address(&PublicKey(public.to_bytes())),
             public,
         }
+    }
+
+    /// The half that peers know.
+    pub(crate) fn key(&self) -> PublicKey {
+        PublicKey(self.public.to_bytes())
+    }
+
+    /// Where the probes of lanes of this key come from.
+    pub(crate) fn probe_address(&self) -> Ipv6Addr {
+        self.probe_address
     }
 
     /// Tells whose a datagram is, without trusting it.
@@ -226,7 +240,7 @@ mod tests {
     }
 
     fn key(identity: &Identity) -> PublicKey {
-        PublicKey(identity.public.to_bytes())
+        identity.key()
     }
 
     /// An IPv4 packet with nothing inside.
@@ -272,6 +286,37 @@ mod tests {
             assert!(!b.ready(), "after {answered} answers that were lost");
         }
         connect(&mut a, &mut b);
+    }
+
+    #[test]
+    fn a_new_handshake_beside_traffic_loses_nothing() {
+        let (ia, ib) = (identity(1), identity(2));
+        let mut a = WireGuard::new(&ia, key(&ib), 7, None);
+        let mut b = WireGuard::new(&ib, key(&ia), 9, None);
+        connect(&mut a, &mut b);
+        let (mut x, mut y, mut plain) = ([0u8; 2048], [0u8; 2048], [0u8; 2048]);
+        let seal = |from: &mut WireGuard| {
+            let mut out = [0u8; 2048];
+            let n = from.seal(&packet(), &mut out).expect("there is a session all the time");
+            out[..n].to_vec()
+        };
+        // Sealed before and in the middle of the handshake, arriving after it.
+        let mut late = vec![seal(&mut a)];
+        let mut late_back = vec![seal(&mut b)];
+        let n = a.initiate(&mut x).unwrap();
+        late.push(seal(&mut a));
+        let Opened::Initiation(n) = b.open(&x[..n], &mut y) else { panic!("no answer to the initiation") };
+        late_back.push(seal(&mut b));
+        let Opened::Response(n) = a.open(&y[..n], &mut x) else { panic!("response refused") };
+        late.push(seal(&mut a));
+        assert_eq!(b.open(&x[..n], &mut y), Opened::Keepalive);
+        late_back.push(seal(&mut b));
+        for message in late {
+            assert_eq!(b.open(&message, &mut plain), Opened::Packet(28));
+        }
+        for message in late_back {
+            assert_eq!(a.open(&message, &mut plain), Opened::Packet(28));
+        }
     }
 
     fn both_refuse_replays(from: &mut WireGuard, to: &mut WireGuard, slot: u32) {

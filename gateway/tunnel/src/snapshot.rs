@@ -1,14 +1,16 @@
 //! The peers as lanes use them: immutable, numbered, with every path laid out.
 
 use std::collections::HashMap;
+use std::iter;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 use std::sync::Arc;
 
 use hawser_datapath::{pmtu, probe};
-use hawser_model::{ClusterId, Lane, NodeName, RemoteCluster};
+use hawser_model::{ClusterId, Lane, NodeName, PublicKey, RemoteCluster};
 
 use crate::config::{PeerCluster, PeerGateway, Peers};
+use crate::rotation::Identities;
 use crate::shared::Board;
 
 /// Which path: this gateway to that one. A cluster that joined anew has new paths.
@@ -27,8 +29,8 @@ pub(crate) struct PathSpec {
     /// Index of its cluster in [`Peers::clusters`].
     pub(crate) cluster: usize,
     pub(crate) lanes: Vec<Lane>,
-    /// Where each lane's probes come from.
-    pub(crate) probe_addresses: Vec<Ipv6Addr>,
+    /// Where the probes of each of the lanes' keys come from.
+    probe_addresses: Vec<(PublicKey, Ipv6Addr)>,
     /// Where to try; none inside a prefix of the cluster set.
     pub(crate) addresses: Vec<IpAddr>,
     /// Candidates that are inside one, or nowhere.
@@ -50,6 +52,12 @@ impl PathSpec {
         }
         self.board.mtu().unwrap_or(pmtu::BASE).min(self.max_mtu)
     }
+
+    /// Where the probes of one of the lanes' keys come from.
+    pub(crate) fn probe_address(&self, key: PublicKey) -> Ipv6Addr {
+        let known = self.probe_addresses.iter().find(|(known, _)| *known == key);
+        known.map_or_else(|| probe::address(&key), |(_, address)| *address)
+    }
 }
 
 /// All that lanes need of the peers.
@@ -66,11 +74,13 @@ pub(crate) struct Snapshot {
     /// Those of each cluster.
     of_clusters: Vec<Range<usize>>,
     next_number: u64,
+    /// Each lane's own keys.
+    pub(crate) identities: Arc<[Identities]>,
 }
 
 impl Snapshot {
-    /// Lays `peers` out. `previous` gives paths that stay their boards; `mtu` tells the largest inner packet towards a
-    /// set of addresses, `hosts` are the addresses of this host's links.
+    /// Lays `peers` out. `previous` gives paths that stay their boards, and the lanes their keys; `mtu` tells the largest inner
+    /// packet towards a set of addresses, `hosts` are the addresses of this host's links.
     pub(crate) fn new(
         peers: Peers,
         previous: Option<&Self>,
@@ -113,8 +123,14 @@ impl Snapshot {
         }
         drop(known);
         let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
+        let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
         let revision = previous.map_or(1, |p| p.revision + 1);
-        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, of_clusters, next_number }
+        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, of_clusters, next_number, identities }
+    }
+
+    /// The same with these keys.
+    pub(crate) fn with_identities(self, identities: Vec<Identities>) -> Self {
+        Self { identities: identities.into(), ..self }
     }
 
     /// The paths of a cluster.
@@ -139,13 +155,10 @@ impl Snapshot {
 }
 
 /// Where the probes of a gateway's lanes come from: worked out once per key.
-fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<Ipv6Addr> {
-    let lanes = peer.gateway.lanes.iter().enumerate();
-    let of = |(index, lane): (usize, &Lane)| {
-        let same = known.filter(|path| path.lanes.get(index).is_some_and(|l| l.public_key == lane.public_key));
-        same.map_or_else(|| probe::address(&lane.public_key), |path| path.probe_addresses[index])
-    };
-    lanes.map(of).collect()
+fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<(PublicKey, Ipv6Addr)> {
+    let keys = peer.gateway.lanes.iter().flat_map(|lane| iter::once(lane.public_key).chain(lane.next_public_key));
+    let of = |key| (key, known.map_or_else(|| probe::address(&key), |path| path.probe_address(key)));
+    keys.map(of).collect()
 }
 
 /// Whether an outer address would lead into a tunnel, or nowhere.
@@ -164,7 +177,7 @@ fn outer_addresses(peers: &Peers, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hawser_model::{Gateway, PrefixSet, PublicKey};
+    use hawser_model::{Gateway, PrefixSet};
 
     fn peers(address: &str) -> Peers {
         let gateway = Gateway {

@@ -53,6 +53,8 @@ pub(crate) struct LanePath {
     pub(crate) last_heard: Option<Time>,
     pub(crate) endpoint: Option<SocketAddr>,
     pub(crate) session_age: Option<Duration>,
+    /// How far this lane's next key is there; none without one.
+    pub(crate) next_key: Option<NextKey>,
 }
 
 /// What one lane publishes.
@@ -91,6 +93,41 @@ pub struct LaneInfo {
     pub created: SystemTime,
     /// Its UDP port.
     pub port: u16,
+    /// The key that will replace it, and when that was made.
+    pub next: Option<(PublicKey, SystemTime)>,
+}
+
+/// How far a gateway's next keys are with one path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextKey {
+    /// The path carries nothing: nobody knows whether its peer has the next keys.
+    Dark,
+    /// Every session by an old key has one by a next key beside it.
+    InUse,
+    /// It still needs a key that will be replaced.
+    Waiting,
+}
+
+/// A path while keys are replaced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RotatingPath {
+    /// The remote cluster.
+    pub cluster: ClusterId,
+    /// The remote gateway's node.
+    pub gateway: NodeName,
+    /// Whether it leads to a plain WireGuard endpoint, which is told keys by hand.
+    pub plain: bool,
+    /// How far it is.
+    pub next: NextKey,
+}
+
+/// A replacement of keys that is under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotation {
+    /// When the next keys were made.
+    pub since: SystemTime,
+    /// All paths.
+    pub paths: Vec<RotatingPath>,
 }
 
 /// How one remote cluster is reached from this gateway.
@@ -178,6 +215,11 @@ pub(crate) fn sum_up<'a>(lanes: &[&'a LanePath]) -> Option<&'a LanePath> {
         .copied()
 }
 
+/// Whether a path in this state carries packets.
+pub(crate) fn carries(state: State) -> bool {
+    matches!(state, State::Up | State::Suspect | State::Held)
+}
+
 /// What is least settled of the searches that lanes run.
 fn phase(lanes: impl Iterator<Item = Phase>) -> Phase {
     lanes
@@ -205,6 +247,17 @@ impl<'a> Summary<'a> {
 
     fn of_path(&self, key: &PathKey) -> Vec<&'a LanePath> {
         self.lanes.iter().filter_map(|lane| lane.get(key).copied()).collect()
+    }
+
+    /// How far the next keys are with a path, by lanes that have had them since snapshot `prepared`.
+    pub(crate) fn next_key(&self, key: &PathKey, prepared: u64) -> NextKey {
+        let lanes = self.published.iter().zip(&self.lanes);
+        let of = lanes.filter_map(|(lane, paths)| {
+            let path = paths.get(key)?;
+            let said = path.next_key.filter(|_| lane.revision >= prepared);
+            Some(said.unwrap_or(if carries(path.state) { NextKey::Waiting } else { NextKey::Dark }))
+        });
+        of.max().unwrap_or(NextKey::Dark)
     }
 
     /// One row per path.
@@ -279,6 +332,7 @@ impl Is for ClusterRow {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Peers;
 
     fn path(state: State, since: u64, proof: Option<u64>) -> LanePath {
         LanePath {
@@ -294,6 +348,7 @@ mod tests {
             last_heard: None,
             endpoint: None,
             session_age: None,
+            next_key: None,
         }
     }
 
@@ -326,6 +381,31 @@ mod tests {
         assert_eq!(sum_up(&[&dead, &sleepy]).unwrap().state, State::Down);
         let proven = path(State::Up, 10, Some(1001));
         assert_eq!(sum_up(&[&dead, &proven]).unwrap().state, State::Up, "its own port only is dead");
+    }
+
+    #[test]
+    fn a_path_waits_for_its_last_lane() {
+        let snapshot = Snapshot::new(Peers::none(ClusterId::new("west").unwrap()), None, |_| 1420, Vec::new());
+        let next_key = |rows: &[(u64, State, Option<NextKey>)]| {
+            let row = |&(revision, state, next_key): &(u64, State, Option<NextKey>)| LaneStatus {
+                revision,
+                paths: vec![LanePath { next_key, ..path(state, 1, None) }],
+                ..LaneStatus::default()
+            };
+            let lanes: Vec<Arc<LaneStatus>> = rows.iter().map(row).map(Arc::new).collect();
+            Summary::new(&snapshot, &lanes).next_key(&path(State::Up, 1, None).key, 5)
+        };
+        let (moved, waits) = (Some(NextKey::InUse), Some(NextKey::Waiting));
+        assert_eq!(next_key(&[(5, State::Up, moved), (6, State::Up, moved)]), NextKey::InUse);
+        assert_eq!(next_key(&[(5, State::Up, moved), (6, State::Up, waits)]), NextKey::Waiting);
+        assert_eq!(
+            next_key(&[(5, State::Up, moved), (4, State::Up, moved)]),
+            NextKey::Waiting,
+            "of an earlier rotation"
+        );
+        assert_eq!(next_key(&[(5, State::Up, moved), (6, State::Down, Some(NextKey::Dark))]), NextKey::InUse);
+        assert_eq!(next_key(&[(4, State::Down, None)]), NextKey::Dark);
+        assert_eq!(next_key(&[]), NextKey::Dark);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
-use crate::hawser::{GatewayDrain, GatewayNode, Membership, RemoteCluster};
+use crate::hawser::{GatewayDrain, GatewayNode, KeyRotation, Membership, RemoteCluster};
 use crate::mcs::{ClusterProperty, ServiceExport, ServiceImport};
 
 /// Installers compare these before they overwrite an MCS CRD that is there already, so that none is downgraded.
@@ -37,6 +37,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         Membership::crd(),
         GatewayNode::crd(),
         GatewayDrain::crd(),
+        KeyRotation::crd(),
         RemoteCluster::crd(),
         export,
         import,

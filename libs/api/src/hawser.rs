@@ -36,7 +36,8 @@ pub struct MembershipSpec {
     /// Nodes that peers and route agents should stop choosing as gateways.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drained_nodes: Vec<String>,
-    /// Age at which lane keys are replaced, e.g. `720h`; absent: only on request.
+    /// Age at which lane keys are replaced, e.g. `720h`, an hour at least; gateways of a cluster take turns. Absent: only on
+    /// request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotate_keys_after: Option<String>,
     /// Age of the last contact with the broker after which peers are dropped, e.g. `24h`; absent: never.
@@ -132,6 +133,51 @@ pub enum DrainState {
     Drained,
 }
 
+/// Asks a gateway to replace its lane keys, once for each `requestedAt`. Written by `hawser rotate keys`, or by an operator;
+/// named as its node.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(group = "hawser.dev", version = "v1alpha1", kind = "KeyRotation", plural = "keyrotations")]
+#[kube(derive = "PartialEq")]
+#[kube(doc = "Asks the gateway on a node to replace its keys.")]
+#[kube(printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#)]
+#[kube(printcolumn = r#"{"name": "Requested", "type": "date", "jsonPath": ".spec.requestedAt"}"#)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct KeyRotationSpec {
+    /// The gateway's node.
+    pub node: String,
+    /// Tells requests apart: another time asks again.
+    pub requested_at: Time,
+}
+
+/// A gateway's keys.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayKeys {
+    /// When the oldest key in use was made.
+    pub created: Time,
+    /// The request that was answered last: keys were made for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Time>,
+    /// How far the replacement that is under way is; absent while none is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<GatewayKeyRotation>,
+}
+
+/// Keys that are being replaced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayKeyRotation {
+    /// When the next keys were made.
+    pub since: Time,
+    /// Paths that use them, or whose peers are known to have them.
+    pub moved_paths: u32,
+    /// Paths configured.
+    pub total_paths: u32,
+    /// What the others wait for, in words; ten at most.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting_for: Vec<String>,
+}
+
 /// What a gateway found, written when it changes; figures are in its admin report.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -142,6 +188,9 @@ pub struct GatewayNodeStatus {
     /// How far its drain is; absent while it is not drained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainState>,
+    /// Its keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keys: Option<GatewayKeys>,
     /// One entry per remote cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub clusters: Vec<GatewayClusterStatus>,

@@ -1,6 +1,6 @@
 //! The kinds of the local API, as Kubernetes objects (DESIGN section 5), and their CRDs.
 //!
-//! - [`hawser`]: `Membership`, `GatewayNode`, `GatewayDrain`, `RemoteCluster` (`hawser.dev/v1alpha1`).
+//! - [`hawser`]: `Membership`, `GatewayNode`, `GatewayDrain`, `KeyRotation`, `RemoteCluster` (`hawser.dev/v1alpha1`).
 //! - [`mcs`]: `ServiceExport`, `ServiceImport` (`multicluster.x-k8s.io/v1beta1`), `ClusterProperty` (`about.k8s.io/v1beta1`).
 //! - [`core`]: `Service`, `EndpointSlice`, `Node`, `Namespace`, as Kubernetes has them.
 //! - [`labels`]: labels, annotations and names with a meaning.

@@ -18,6 +18,9 @@ pub struct GatewayReport {
     pub draining: bool,
     /// Its lanes.
     pub lanes: Vec<LaneReport>,
+    /// How far the replacement of its keys is; absent while none is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<RotationReport>,
     /// One row per remote cluster.
     pub clusters: Vec<ClusterReport>,
     /// One row per path.
@@ -36,6 +39,9 @@ pub struct LaneReport {
     pub key_age_s: u64,
     /// UDP port.
     pub port: u16,
+    /// First bytes of the public key that will replace it, hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_key: Option<String>,
     /// What control work took of its thread's time while packets waited.
     #[serde(default)]
     pub load: LaneLoadReport,
@@ -53,6 +59,20 @@ pub struct LaneLoadReport {
     pub longest_change_us: u64,
     /// The longest that packets waited for any control work: changes, handshakes, probes, figures.
     pub longest_control_us: u64,
+}
+
+/// Keys that are being replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RotationReport {
+    /// How long ago the next keys were made, seconds.
+    pub since_s: u64,
+    /// Paths that use them, or whose peers are known to have them.
+    pub moved_paths: u32,
+    /// Paths configured.
+    pub total_paths: u32,
+    /// What the others wait for, in words.
+    pub waiting_for: Vec<String>,
 }
 
 /// How one remote cluster is reached from this gateway.

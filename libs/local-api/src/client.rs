@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use hawser_api::core::{EndpointSlice, Namespace, Node, ObjectMeta, Service};
-use hawser_api::hawser::{GatewayDrain, GatewayNode, Membership, RemoteCluster};
+use hawser_api::hawser::{GatewayDrain, GatewayNode, KeyRotation, Membership, RemoteCluster};
 use hawser_api::mcs::{ClusterProperty, ServiceExport, ServiceImport};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -98,6 +98,7 @@ resource! {
     Membership "hawser.dev/v1alpha1" false,
     GatewayNode "hawser.dev/v1alpha1" false,
     GatewayDrain "hawser.dev/v1alpha1" false,
+    KeyRotation "hawser.dev/v1alpha1" false,
     RemoteCluster "hawser.dev/v1alpha1" false,
     ServiceExport "multicluster.x-k8s.io/v1beta1" true,
     ServiceImport "multicluster.x-k8s.io/v1beta1" true,

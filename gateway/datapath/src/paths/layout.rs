@@ -98,13 +98,15 @@ fn info(lane: u8, cluster_index: ClusterIndex, cluster: &RemoteCluster, gateway:
     // Gateways without lanes have no paths.
     let lanes = u8::try_from(gateway.lanes.len()).unwrap_or(u8::MAX).max(1);
     let remote_lane = if gateway.probes { lane % lanes } else { 0 };
+    let remote = &gateway.lanes[usize::from(remote_lane)];
     PathInfo {
         cluster: cluster.id.clone(),
         generation: cluster.generation,
         cluster_index,
         gateway: gateway.node.clone(),
         remote_lane,
-        remote_key: gateway.lanes[usize::from(remote_lane)].public_key,
+        remote_key: remote.public_key,
+        remote_next_key: remote.next_public_key,
         probes: gateway.probes,
         hand_over: !gateway.probes && lane != 0,
     }

@@ -21,10 +21,10 @@ impl Places {
     }
 }
 
-/// The hash of a path with its session.
-pub(crate) fn session_hash(info: &PathInfo) -> u64 {
+/// The hash of a path, whatever its peer's key: that may be replaced.
+pub(crate) fn path_hash(info: &PathInfo) -> u64 {
     let name = hash::bytes(cluster_hash(info.cluster.as_str(), info.generation), info.gateway.as_str().as_bytes());
-    hash::mix(hash::bytes(name, &info.remote_key.0), u64::from(info.remote_lane))
+    hash::mix(name, u64::from(info.remote_lane))
 }
 
 /// The hash of a cluster.

@@ -5,7 +5,7 @@ use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
 use crate::paths::layout::weight;
-use crate::paths::places::session_hash;
+use crate::paths::places::path_hash;
 use crate::paths::report::PathRow;
 use crate::pmtu::{Evidence, Search};
 use crate::prefixes::ClusterIndex;
@@ -26,6 +26,8 @@ pub struct PathInfo {
     pub remote_lane: u8,
     /// That lane's key.
     pub remote_key: PublicKey,
+    /// The key that will replace it.
+    pub remote_next_key: Option<PublicKey>,
     /// False for a plain WireGuard peer.
     pub probes: bool,
     /// True where this lane has no session with the peer and hands its packets to lane 0.
@@ -33,10 +35,14 @@ pub struct PathInfo {
 }
 
 impl PathInfo {
-    /// Whether two descriptions are of one path with one session.
-    pub(crate) fn same_session(&self, other: &Self) -> bool {
-        let session = |i: &Self| (i.generation, i.remote_lane, i.remote_key, i.probes);
-        session(self) == session(other) && self.cluster == other.cluster && self.gateway == other.gateway
+    /// Whether `next` goes on as this path: the same ends, and the same key or the one that was announced to replace it.
+    pub(crate) fn goes_on_as(&self, next: &Self) -> bool {
+        let ends = |i: &Self| (i.generation, i.remote_lane, i.probes);
+        let announced = self.remote_next_key == Some(next.remote_key);
+        ends(self) == ends(next)
+            && (self.remote_key == next.remote_key || announced)
+            && self.cluster == next.cluster
+            && self.gateway == next.gateway
     }
 }
 
@@ -82,7 +88,7 @@ impl Slot {
             size: Search::new(liveness.first_seq),
             sizing: false,
             counts: Counts::default(),
-            hash: session_hash(&info),
+            hash: path_hash(&info),
             info,
         }
     }
@@ -92,9 +98,11 @@ impl Slot {
         Self { weight: weight(gateway), preferred: gateway.preferred.clone(), ..self }
     }
 
-    /// Goes by the configuration of `new`, a path with the same session; its life goes on.
+    /// Goes by the configuration of `new`, as which this path goes on; its life stays.
     pub(crate) fn follow(&mut self, new: &mut Self) {
-        self.info.cluster_index = new.info.cluster_index;
+        let PathInfo { cluster_index, remote_key, remote_next_key, .. } = new.info;
+        (self.info.cluster_index, self.info.remote_key) = (cluster_index, remote_key);
+        self.info.remote_next_key = remote_next_key;
         self.weight = new.weight;
         std::mem::swap(&mut self.preferred, &mut new.preferred);
         (self.armed, self.sizing) = (None, false);

@@ -1,10 +1,12 @@
 //! When a lane starts handshakes, and with which addresses of a peer. Called by `timers`.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use hawser_liveness::{State, Time};
 
 use super::Lane;
+use super::pair::is_wanted;
 use crate::session::{MESSAGE_MAX, Session as _};
 
 /// A session is renewed at this age at the latest; it ends at 180 s.
@@ -23,6 +25,8 @@ pub(super) const ANSWERS: u8 = 3;
 enum Why {
     /// There is no session, or nothing comes back: everywhere.
     Unreached,
+    /// There is none, but one by other keys works: the peer is where that one has it.
+    Beside(SocketAddr),
     /// The session ends soon.
     Old,
     /// Another candidate may be better.
@@ -45,7 +49,10 @@ impl Lane {
         for pair in 0..self.peers.pairs.len() {
             self.finish_look(pair, now);
             let Some(why) = self.handshake_due(pair, now) else { continue };
-            let targets = self.peers.targets(pair, why == Why::Unreached);
+            let targets = match why {
+                Why::Beside(endpoint) => vec![endpoint],
+                _ => self.peers.targets(pair, why == Why::Unreached),
+            };
             if targets.is_empty() {
                 self.peers.pairs[pair].attempts.made(now);
                 continue;
@@ -56,7 +63,7 @@ impl Lane {
                 return;
             }
             left -= 1;
-            self.peers.wake(pair, &self.identity);
+            self.peers.wake(pair);
             let state = &mut self.peers.pairs[pair];
             if why != Why::Better {
                 state.attempts.made(now);
@@ -79,14 +86,18 @@ impl Lane {
     /// Whether a pair wants a handshake, and why.
     fn handshake_due(&self, pair: usize, now: Time) -> Option<Why> {
         let state = &self.peers.pairs[pair];
-        let attempt = state.attempts.due(now);
-        if !state.session.ready() || self.is_lost(pair, now) {
-            return attempt.then_some(Why::Unreached);
-        }
-        if attempt && state.session.age().is_some_and(|age| age >= RENEW_AFTER) {
-            return Some(Why::Old);
-        }
-        (state.seek.due(now) && self.peers.others(pair).next().is_some()).then_some(Why::Better)
+        let (attempt, ready, lost) = (state.attempts.due(now), state.session.ready(), self.is_lost(pair, now));
+        let why = if !ready || lost {
+            attempt.then_some(Why::Unreached)
+        } else if attempt && state.session.age().is_some_and(|age| age >= RENEW_AFTER) {
+            Some(Why::Old)
+        } else {
+            (state.seek.due(now) && self.peers.others(pair).next().is_some()).then_some(Why::Better)
+        }?;
+        let best = self.peers.usable_like(pair).filter(|_| !lost);
+        let wanted = is_wanted(state.standing, best.map(|best| best.standing));
+        let beside = best.filter(|_| !ready).and_then(|best| best.endpoint);
+        wanted.then_some(beside.map_or(why, Why::Beside))
     }
 
     /// Asks the other candidates too, where the one in use had its start.

@@ -110,7 +110,11 @@ impl Lane {
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway, remote_lane = state.remote_lane,
             from = ?state.endpoint, %to, "endpoint changed"
         );
-        state.endpoint = Some(to);
+        let first = state.endpoint.replace(to).is_none();
+        let (path, sends) = (state.path, state.sends);
+        if first && sends {
+            self.peers.choose(path);
+        }
     }
 
     /// An inner packet of `len` bytes is in the write buffer.
@@ -119,7 +123,7 @@ impl Lane {
         let spec = &self.peers.snapshot.paths[state.spec];
         let room = &mut self.writes.room(len)[..len];
         if probe::is_probe(room) {
-            let decoded = Probe::decode(room, state.probe_address, self.probe_address);
+            let decoded = Probe::decode(room, state.addresses.1, state.addresses.0);
             return match decoded {
                 Some(probe) => self.probed(pair, &probe, now.before(received.waited())),
                 None => self.counters.dropped(DropReason::BadProbe),
@@ -147,22 +151,21 @@ impl Lane {
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
-        let expected = self.expected(datagram);
-        let admitted = match expected {
-            Some(receiver) => Admitted::Session(receiver),
-            None => self.identity.admit(datagram, from.ip(), &mut out),
+        let pair = match self.expected(datagram) {
+            Some(pair) => Some(pair),
+            None => match self.peers.identities().admit(datagram, from.ip(), &mut out) {
+                (own, Admitted::Initiation(remote)) => self.peers.by_keys(own, remote),
+                (_, Admitted::Session(receiver)) => self.peers.by_receiver(receiver),
+                (_, Admitted::CookieWanted(len)) => return self.send_now(from, &out[..len]),
+                (_, Admitted::Rejected) => None,
+            },
         };
-        let pair = match admitted {
-            Admitted::Initiation(key) => self.peers.by_key(key),
-            Admitted::Session(receiver) => self.peers.by_receiver(receiver),
-            Admitted::CookieWanted(len) => return self.send_now(from, &out[..len]),
-            Admitted::Rejected => None,
-        };
-        let Some(pair) = pair else {
+        // No session begins by a key that was replaced.
+        let Some(pair) = pair.filter(|&pair| self.peers.pairs[pair].ends.is_none()) else {
             return self.counters.dropped(DropReason::NotOurs);
         };
         if datagram.first() == Some(&1) {
-            self.peers.wake(pair, &self.identity);
+            self.peers.wake(pair);
         }
         let was_ready = self.peers.pairs[pair].session.ready();
         match self.peers.pairs[pair].session.open(datagram, &mut out) {
@@ -189,13 +192,13 @@ impl Lane {
         }
     }
 
-    /// The session that a datagram answers our initiation for, if that is still waited for.
-    fn expected(&mut self, datagram: &[u8]) -> Option<u32> {
+    /// The pair whose initiation a datagram answers, if that is still waited for.
+    fn expected(&mut self, datagram: &[u8]) -> Option<usize> {
         let receiver = response_receiver(datagram)?;
         let pair = self.peers.by_receiver(receiver)?;
-        let answers = &mut self.peers.pairs[pair].answers;
-        *answers = answers.checked_sub(1)?;
-        Some(receiver)
+        let state = &mut self.peers.pairs[pair];
+        state.answers = state.answers.checked_sub(1)?;
+        Some(pair)
     }
 
     /// Reads what ICMP told about datagrams of ours.
@@ -209,6 +212,11 @@ impl Lane {
                 let state = &self.peers.pairs[pair];
                 // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
                 let ours = state.sent.recognise(&quoted[..error.quoted], now);
+                // The same error concerns one of several sessions between the same addresses.
+                let in_use = self.peers.link(state.path).is_some_and(|link| link.sender == Some(pair));
+                if ours.is_none() && !in_use {
+                    continue;
+                }
                 if error.kind == IcmpKind::TooBig {
                     // What it says of sizes is not believed, but worth a look where it quotes us.
                     if ours.is_some() {

@@ -1,32 +1,37 @@
-//! A lane: one thread with one TUN queue, one UDP port, one key, and a session with every peer lane that talks to it.
+//! A lane: one thread with one TUN queue, one UDP port, one key, and a session with every peer lane that talks to it (more
+//! than one of each while keys are replaced).
 //!
 //! The loop takes a burst from each source, then what its timers want, then waits. Nothing on the packet path locks,
 //! allocates or asks another thread. `outbound` is TUN to UDP, `inbound` UDP to TUN, `timers` and `handshakes` what
-//! is due; `peers` holds the sessions they work on. Each lane judges paths for itself (`hawser_datapath::PathSet`), so
-//! that the lane that sees a path die moves its flows with its next packet; the others are told by the board and the bell.
+//! is due; `peers` holds the sessions they work on, each a `pair`. Each lane judges paths for itself
+//! (`hawser_datapath::PathSet`), so that the lane that sees a path die moves its flows with its next packet; the others are
+//! told by the board and the bell.
 
 mod attempts;
 mod batch;
 mod buffers;
+mod change;
 mod handshakes;
 mod inbound;
 mod lazy;
 mod load;
 mod newest;
 mod outbound;
+mod pair;
 mod peers;
 mod seek;
 mod sent;
 mod timers;
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hawser_datapath::{Counters, Limiter, PathSet, Policy, probe};
-use hawser_model::{IpFamily, PublicKey};
+use hawser_datapath::{Counters, Limiter, PathSet, Policy};
+use hawser_liveness::Time;
+use hawser_model::IpFamily;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tun_rs::SyncDevice;
@@ -37,7 +42,7 @@ use self::load::{Load, Work};
 use self::peers::Peers;
 use self::timers::Timers;
 use crate::raw::RawSender;
-use crate::session::{Identity, Session as _};
+use crate::session::Session as _;
 use crate::shared::{Change, Handover, Shared};
 use crate::udp::{LaneSocket, RECEIVE_MAX};
 
@@ -47,8 +52,6 @@ const BURST: usize = 8;
 /// What a lane owns from its start.
 pub(crate) struct Parts {
     pub(crate) index: usize,
-    pub(crate) key: PublicKey,
-    pub(crate) identity: Identity,
     pub(crate) tun: SyncDevice,
     pub(crate) sockets: Vec<LaneSocket>,
     pub(crate) raw: RawSender,
@@ -59,9 +62,6 @@ pub(crate) struct Parts {
 pub(crate) struct Lane {
     index: usize,
     shared: Arc<Shared>,
-    identity: Identity,
-    /// Where this lane's probes come from.
-    probe_address: Ipv6Addr,
     tun: SyncDevice,
     sockets: Vec<LaneSocket>,
     raw: RawSender,
@@ -96,7 +96,6 @@ impl Lane {
         let paths = PathSet::new(shared.doors[parts.index].config);
         Self {
             index: parts.index,
-            probe_address: probe::address(&parts.key),
             peers: Peers::new(parts.index, shared.doors.len(), snapshot),
             paths,
             policy: Policy::default(),
@@ -108,7 +107,6 @@ impl Lane {
             writes: TunWrites::new(parts.tun.udp_gso()),
             datagrams: vec![0; RECEIVE_MAX],
             reply: Vec::new(),
-            identity: parts.identity,
             tun: parts.tun,
             sockets: parts.sockets,
             raw: parts.raw,
@@ -172,8 +170,16 @@ impl Lane {
         let now = self.shared.now();
         let left = self.paths.exchange(change.paths, now);
         let policy = std::mem::replace(&mut self.policy, change.policy);
-        let ended = self.peers.apply(change.snapshot, &self.paths, now);
+        let ended = self.peers.apply(&change.snapshot, &self.paths, now);
         self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
+        self.tell_sessions(now);
+        // What others said meanwhile may have been heard before there was a path that it was about.
+        self.timers.changed();
+        self.load.changed(&work);
+    }
+
+    /// Tells every path whether its session can send.
+    fn tell_sessions(&mut self, now: Time) {
         for (path, link) in self.peers.links() {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
             self.paths.handle(path, now, |life| life.handle_session(ready, now));
@@ -181,8 +187,15 @@ impl Lane {
                 self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
             }
         }
-        self.timers.changed();
-        self.load.changed(&work);
+    }
+
+    /// Gives up sessions of replaced keys that ran out.
+    fn drop_ended(&mut self, now: Time) {
+        let seen: Vec<_> = self.peers.links().map(|(path, link)| (path, link.hints)).collect();
+        let ended = self.peers.apply(&Arc::clone(&self.peers.snapshot), &self.paths, now);
+        self.shared.doors[self.index].discard(Box::new(ended));
+        seen.into_iter().for_each(|(path, hints)| self.peers.saw_hints(path, hints));
+        self.tell_sessions(now);
     }
 
     fn wait(&self, limit: Duration) -> nix::Result<Ready> {

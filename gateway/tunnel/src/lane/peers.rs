@@ -1,62 +1,25 @@
-//! A lane's sessions: which there are follows from each snapshot, those that stay go on.
+//! A lane's sessions, and how they are found. Which there are follows from each snapshot: `change`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::sync::Arc;
 
-use hawser_datapath::paths::lane_pairs;
-use hawser_datapath::{PathIndex, PathSet};
-use hawser_liveness::Time;
+use hawser_datapath::PathIndex;
 use hawser_model::PublicKey;
 
-use super::attempts::Attempts;
-use super::lazy::Lazy;
-use super::newest::Newest;
-use super::seek::Seek;
-use super::sent::Sent;
-use crate::session::{Identity, Session as _, WireGuard};
-use crate::snapshot::{PathSpec, Snapshot, is_inner};
-
-/// Keepalive of sessions with peers that are not probed, seconds: keeps address translators on the way open.
-const PLAIN_KEEPALIVE: u16 = 25;
-/// Session numbers have 24 bits.
-const SLOT_MASK: u32 = 0x00ff_ffff;
-
-/// Pairs change hands by pointer when the configuration changes.
-pub(crate) type BoxedPair = Box<Pair>;
-
-/// One session with one remote lane.
-pub(crate) struct Pair {
-    /// The path it belongs to, in the lane's path set.
-    pub(crate) path: PathIndex,
-    /// The same in [`Snapshot::paths`].
-    pub(crate) spec: usize,
-    pub(crate) remote_lane: usize,
-    pub(crate) key: PublicKey,
-    /// Where the peer's probes come from.
-    pub(crate) probe_address: Ipv6Addr,
-    /// Whether this lane sends the path's packets by it; it only receives by others.
-    pub(crate) sends: bool,
-    pub(crate) slot: u32,
-    pub(crate) session: Lazy<WireGuard>,
-    /// Where the peer was last heard from, by authenticated data.
-    pub(crate) endpoint: Option<SocketAddr>,
-    pub(crate) newest: Newest,
-    /// Answers to our last initiation that are let in past the guard against floods.
-    pub(crate) answers: u8,
-    /// Its UDP port at every candidate address.
-    pub(crate) port: u16,
-    pub(crate) attempts: Attempts,
-    pub(crate) seek: Seek,
-    pub(crate) sent: Sent,
-}
+use super::pair::{BoxedPair, Pair};
+use crate::rotation::Identities;
+use crate::session::Session as _;
+use crate::snapshot::{Snapshot, is_inner};
+use crate::status::NextKey;
 
 /// Where a path of the path set leads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link {
     /// Index in [`Snapshot::paths`].
     pub(crate) spec: usize,
-    /// The session to send by, if this lane has one.
+    /// The session to send by, if this lane has one: the best of its like.
     pub(crate) sender: Option<usize>,
     /// Hints of other lanes that were seen.
     pub(crate) hints: u64,
@@ -64,19 +27,21 @@ pub(crate) struct Link {
 
 /// See the module.
 pub(crate) struct Peers {
-    lane: usize,
-    lanes: usize,
+    pub(super) lane: usize,
+    pub(super) lanes: usize,
     pub(crate) snapshot: Arc<Snapshot>,
+    /// Those of one path are neighbours, and among these the ones with the same remote lane.
     pub(crate) pairs: Vec<BoxedPair>,
     /// By path index; indexes that are not in use have none.
-    links: Vec<Option<Link>>,
-    by_slot: HashMap<u32, usize>,
-    by_key: HashMap<PublicKey, usize>,
-    next_slot: u32,
+    pub(super) links: Vec<Option<Link>>,
+    pub(super) by_slot: HashMap<u32, usize>,
+    /// The first pair with the lane of a peer's key.
+    pub(super) by_key: HashMap<PublicKey, usize>,
+    pub(super) next_slot: u32,
 }
 
 impl Peers {
-    /// No sessions; the first [`Self::apply`] makes them.
+    /// No sessions; the first change makes them.
     pub(crate) fn new(lane: usize, lanes: usize, snapshot: Arc<Snapshot>) -> Self {
         Self {
             lane,
@@ -90,90 +55,18 @@ impl Peers {
         }
     }
 
-    /// Takes over a snapshot that `paths` was just given: sessions with the same peer lane and key go on, all others end
-    /// here and now. Returns those, which are best dropped elsewhere.
-    pub(crate) fn apply(&mut self, snapshot: Arc<Snapshot>, paths: &PathSet, now: Time) -> impl Send + use<> {
-        let old_snapshot = Arc::clone(&self.snapshot);
-        let mut old: HashMap<(u64, usize, PublicKey), BoxedPair> = self
-            .pairs
-            .drain(..)
-            .map(|pair| ((old_snapshot.paths[pair.spec].number, pair.remote_lane, pair.key), pair))
-            .collect();
-        self.by_slot.clear();
-        self.by_key.clear();
-        self.links.clear();
-        let mut specs = snapshot.paths.iter().enumerate();
-        for (path, info) in paths.paths() {
-            // Both are in the order of the peers; gateways that get no path are left out of one.
-            let of =
-                |spec: &PathSpec| spec.cluster == usize::from(info.cluster_index) && spec.key.gateway == info.gateway;
-            let Some((spec_index, spec)) = specs.find(|(_, spec)| of(spec)) else { break };
-            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
-            for remote in self.remote_lanes(spec) {
-                let lane = &spec.lanes[remote];
-                let mut pair = old
-                    .remove(&(spec.number, remote, lane.public_key))
-                    .unwrap_or_else(|| self.new_pair(spec, remote, now));
-                if old_snapshot.paths.get(pair.spec).is_some_and(|old| old.addresses != spec.addresses) {
-                    pair.seek.hurry(now);
-                }
-                (pair.path, pair.spec, pair.port) = (path, spec_index, lane.port);
-                pair.sends = usize::from(info.remote_lane) == remote;
-                if pair.sends {
-                    link.sender = Some(self.pairs.len());
-                }
-                self.by_slot.insert(pair.slot, self.pairs.len());
-                self.by_key.insert(pair.key, self.pairs.len());
-                self.pairs.push(pair);
-            }
-            let at = usize::from(path);
-            if self.links.len() <= at {
-                self.links.resize(at + 1, None);
-            }
-            self.links[at] = Some(link);
-        }
-        (old, old_snapshot, std::mem::replace(&mut self.snapshot, snapshot))
+    /// This lane's own keys.
+    pub(crate) fn identities(&self) -> &Identities {
+        &self.snapshot.identities[self.lane]
     }
 
-    /// The lanes of a path's far end that this lane has sessions with.
-    fn remote_lanes(&self, spec: &PathSpec) -> Vec<usize> {
-        if !spec.probes {
-            return if self.lane == 0 { vec![0] } else { Vec::new() };
-        }
-        // At most 8 lanes each.
-        let pairs = lane_pairs(self.lanes as u8, spec.lanes.len() as u8);
-        pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
-    }
-
-    fn new_pair(&mut self, spec: &PathSpec, remote: usize, now: Time) -> BoxedPair {
-        let slot = self.next_slot & SLOT_MASK;
-        self.next_slot = self.next_slot.wrapping_add(1);
-        let key = spec.lanes[remote].public_key;
-        Box::new(Pair {
-            path: 0,
-            spec: 0,
-            remote_lane: remote,
-            key,
-            probe_address: spec.probe_addresses[remote],
-            sends: false,
-            slot,
-            session: Lazy::Asleep,
-            endpoint: None,
-            newest: Newest::default(),
-            answers: 0,
-            port: 0,
-            attempts: Attempts::new(now, key.0[0]),
-            seek: Seek::new(now, key.0[1]),
-            sent: Sent::default(),
-        })
-    }
-
-    /// Makes the session of a pair, if it has none yet: a key agreement.
-    pub(crate) fn wake(&mut self, pair: usize, identity: &Identity) {
+    /// Makes the session of a pair, if it has none yet: a key agreement. A key that was replaced makes none.
+    pub(crate) fn wake(&mut self, pair: usize) {
         let pair = &mut self.pairs[pair];
-        let (key, slot, probes) = (pair.key, pair.slot, self.snapshot.paths[pair.spec].probes);
-        let keepalive = (!probes).then_some(PLAIN_KEEPALIVE);
-        pair.session.wake(|| WireGuard::new(identity, key, slot, keepalive));
+        let mut own = self.snapshot.identities[self.lane].iter();
+        if let Some(identity) = own.find(|identity| identity.key() == pair.keys.0) {
+            pair.wake(identity, self.snapshot.paths[pair.spec].probes);
+        }
     }
 
     /// The pair whose session takes receiver index `receiver`.
@@ -182,9 +75,10 @@ impl Peers {
         self.by_slot.get(&(receiver >> 8)).copied()
     }
 
-    /// The pair with that peer lane.
-    pub(crate) fn by_key(&self, key: PublicKey) -> Option<usize> {
-        self.by_key.get(&key).copied()
+    /// The pair of that key of ours and that one of a peer, if neither was replaced.
+    pub(crate) fn by_keys(&self, own: PublicKey, remote: PublicKey) -> Option<usize> {
+        let is = |index: &usize| self.pairs[*index].keys == (own, remote) && self.pairs[*index].ends.is_none();
+        self.like(*self.by_key.get(&remote)?).find(is)
     }
 
     /// The pairs that talk to `address`, for ICMP errors.
@@ -209,12 +103,61 @@ impl Peers {
         }
     }
 
+    /// The neighbours of a pair that are like it in something, and itself.
+    fn around<K: PartialEq>(&self, pair: usize, what: impl Fn(&Pair) -> K) -> Range<usize> {
+        let same = |index: &usize| what(&self.pairs[*index]) == what(&self.pairs[pair]);
+        let first = (0..pair).rev().take_while(same).last().unwrap_or(pair);
+        let last = (pair..self.pairs.len()).take_while(same).last().unwrap_or(pair);
+        first..last + 1
+    }
+
+    /// All pairs with the same remote lane as `pair`.
+    fn like(&self, pair: usize) -> Range<usize> {
+        self.around(pair, |pair| (pair.path, pair.remote_lane))
+    }
+
+    pub(super) fn best(&self, group: Range<usize>) -> Option<usize> {
+        group.max_by_key(|&index| self.pairs[index].merit())
+    }
+
+    /// Chooses a path's sending session anew; whether packets can be sealed by it.
+    pub(crate) fn choose(&mut self, path: PathIndex) -> bool {
+        let Some(sender) = self.link(path).and_then(|link| link.sender) else { return false };
+        let best = self.best(self.like(sender));
+        if let Some(Some(link)) = self.links.get_mut(usize::from(path)) {
+            link.sender = best;
+        }
+        best.is_some_and(|pair| self.pairs[pair].session.ready())
+    }
+
     /// The path's sending session and the peer's address, if packets can be sealed now.
     #[inline]
     pub(crate) fn ready_sender(&self, path: PathIndex) -> Option<(usize, SocketAddr)> {
         let index = self.link(path)?.sender?;
         let pair = &self.pairs[index];
         if pair.session.ready() { pair.endpoint.map(|e| (index, e)) } else { None }
+    }
+
+    /// The best usable pair with the same remote lane as `pair`.
+    pub(crate) fn usable_like(&self, pair: usize) -> Option<&Pair> {
+        let best = self.best(self.like(pair))?;
+        Some(self.pairs[best].as_ref()).filter(|best| best.is_usable())
+    }
+
+    /// How far our next key is with a path: nothing, where there is no next key.
+    pub(crate) fn next_key(&self, path: PathIndex) -> Option<NextKey> {
+        let next = self.identities().next.as_ref()?.key();
+        let of_path = &self.pairs[self.around(self.link(path)?.sender?, |pair| pair.path)];
+        let ready = || of_path.iter().filter(|pair| pair.session.ready());
+        let moved: Vec<usize> = ready().filter(|pair| pair.keys.0 == next).map(|pair| pair.remote_lane).collect();
+        let waits = ready().any(|pair| !moved.contains(&pair.remote_lane));
+        Some(if waits {
+            NextKey::Waiting
+        } else if moved.is_empty() {
+            NextKey::Dark
+        } else {
+            NextKey::InUse
+        })
     }
 
     /// Where a handshake initiation of `pair` goes: to the one endpoint while it works, else everywhere.

@@ -11,7 +11,7 @@ use super::Lane;
 use super::handshakes::ANSWERS;
 use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
-use crate::status::{LanePath, LaneStatus};
+use crate::status::{LanePath, LaneStatus, NextKey, carries};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(100);
@@ -76,9 +76,9 @@ impl Timers {
         (self.requested, self.seek) = (true, Time::START);
     }
 
-    /// A configuration was taken over: all is looked at anew, in the next turn.
+    /// A configuration was taken over: all is looked at anew in the next turn, what other lanes found as well.
     pub(super) fn changed(&mut self) {
-        (self.after_change, self.changed) = (true, true);
+        (self.after_change, self.changed, self.epoch) = (true, true, self.epoch.wrapping_sub(1));
         self.seek();
     }
 }
@@ -157,11 +157,13 @@ impl Lane {
 
     /// Sessions' own timers.
     fn tick_sessions(&mut self, now: Time) {
-        self.identity.tick();
+        self.peers.identities().iter().for_each(|identity| identity.tick());
         let mut message = [0u8; MESSAGE_MAX];
         for pair in 0..self.peers.pairs.len() {
             let was_ready = self.peers.pairs[pair].session.ready();
-            if let Some(len) = self.peers.pairs[pair].session.tick(&mut message) {
+            let due = self.peers.pairs[pair].session.tick(&mut message);
+            // A session of a replaced key runs out.
+            if let Some(len) = due.filter(|_| self.peers.pairs[pair].ends.is_none()) {
                 self.peers.pairs[pair].answers = ANSWERS;
                 let everywhere = !was_ready || self.is_lost(pair, now);
                 for to in self.peers.targets(pair, everywhere) {
@@ -171,11 +173,14 @@ impl Lane {
             match (was_ready, self.peers.pairs[pair].session.ready()) {
                 (false, true) => self.established(pair, now),
                 (true, false) => {
-                    self.session_changed(pair, false, now);
+                    self.session_changed(pair, now);
                     self.timers.seek();
                 }
                 _ => {}
             }
+        }
+        if self.peers.pairs.iter().any(|pair| pair.has_ended(now)) {
+            self.drop_ended(now);
         }
     }
 
@@ -188,13 +193,16 @@ impl Lane {
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway,
             remote_lane = state.remote_lane, endpoint = ?state.endpoint, "session established"
         );
-        self.session_changed(pair, true, now);
+        self.session_changed(pair, now);
     }
 
-    fn session_changed(&mut self, pair: usize, alive: bool, now: Time) {
+    /// A session came or went: its path goes by the best that there is.
+    fn session_changed(&mut self, pair: usize, now: Time) {
         let state = &self.peers.pairs[pair];
         if state.sends {
-            self.paths.handle(state.path, now, |life| life.handle_session(alive, now));
+            let path = state.path;
+            let alive = self.peers.choose(path);
+            self.paths.handle(path, now, |life| life.handle_session(alive, now));
             self.timers.request();
         }
     }
@@ -237,8 +245,8 @@ impl Lane {
             }
             PathEvent::Hint { cluster, gateway } => {
                 let Some(path) = self.paths.find(&cluster, &gateway) else { return };
-                let Some(link) = self.peers.link(path).copied() else { return };
-                let hints = self.peers.snapshot.paths[link.spec].board.hint();
+                let Some(spec) = self.peers.link(path).map(|link| link.spec) else { return };
+                let hints = self.peers.snapshot.paths[spec].board.hint();
                 self.peers.saw_hints(path, hints);
                 self.shared.announce();
             }
@@ -276,7 +284,7 @@ impl Lane {
     fn send_probe(&mut self, pair: usize, probe: &Probe, now: Time) {
         let state = &mut self.peers.pairs[pair];
         let Some(to) = state.endpoint else { return };
-        let inner = probe.encode(self.probe_address, state.probe_address);
+        let inner = probe.encode(state.addresses.0, state.addresses.1);
         let mut sealed = [0u8; probe::LEN + SEAL_OVERHEAD + MESSAGE_MAX];
         match state.session.seal(&inner, &mut sealed) {
             Some(len) => {
@@ -291,7 +299,7 @@ impl Lane {
     fn send_size_probe(&mut self, pair: usize, probe: &Probe, size: u16, now: Time) {
         let state = &mut self.peers.pairs[pair];
         let Some(to) = state.endpoint else { return };
-        let inner = probe.encode_padded(self.probe_address, state.probe_address, size);
+        let inner = probe.encode_padded(state.addresses.0, state.addresses.1, size);
         let mut sealed = vec![0u8; inner.len() + SEAL_OVERHEAD + MESSAGE_MAX];
         if let Some(len) = state.session.seal(&inner, &mut sealed) {
             state.sent.note(&sealed[..len], now);
@@ -336,6 +344,7 @@ impl Lane {
                 last_heard: row.heard.map(at),
                 endpoint: pair.endpoint,
                 session_age: pair.session.age(),
+                next_key: self.peers.next_key(index).map(|next| if carries(row.state) { next } else { NextKey::Dark }),
                 row,
             });
         }

@@ -12,7 +12,7 @@ use hawser_liveness::ClusterState;
 use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE};
 use hawser_model::{ClusterId, Gateway, Lane, NodeName, PrefixSet};
 use hawser_testbed::{Netns, Switch, wait_for};
-use hawser_tunnel::{Config, PeerCluster, PeerGateway, Peers, Tunnel};
+use hawser_tunnel::{Config, LaneInfo, PeerCluster, PeerGateway, Peers, Tunnel};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::Runtime;
 
@@ -110,10 +110,11 @@ impl Host {
     }
 
     pub fn as_gateway(&self, addresses: &[IpAddr]) -> PeerGateway {
-        let lanes = self.tunnel().lanes().iter();
+        let lane = |l: &LaneInfo| Lane { public_key: l.key, port: l.port, next_public_key: l.next.map(|(key, _)| key) };
+        let lanes = self.tunnel().lanes();
         let gateway = Gateway {
             node: NodeName::new(format!("h{}", self.number)).unwrap(),
-            lanes: lanes.map(|l| Lane { public_key: l.key, port: l.port, next_public_key: None }).collect(),
+            lanes: lanes.iter().map(lane).collect(),
             candidates: Vec::new(),
             preferred: Vec::new(),
             probes: true,
@@ -130,6 +131,11 @@ impl Host {
         let peers = Peers { cluster: self.id(), prefixes, addresses, clusters };
         let tunnel = Arc::clone(self.tunnel());
         self.ns.run(move || tunnel.apply(peers));
+    }
+
+    /// Waits until every lane goes by what was applied last.
+    pub fn settled(&self) {
+        self.runtime.as_ref().expect("started").block_on(self.tunnel().settled());
     }
 
     pub fn drops(&self, reason: &str) -> u64 {

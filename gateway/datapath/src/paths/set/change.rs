@@ -19,8 +19,9 @@ impl PathSet {
         layout.skipped().to_vec()
     }
 
-    /// Goes by another configuration. Paths are numbered anew, in its order; those that stay keep their life, one whose
-    /// generation, remote lane or its key changed starts a new one. Takes some ten microseconds per hundred paths, and
+    /// Goes by another configuration. Paths are numbered anew, in its order; those that stay keep their life. One whose
+    /// generation or remote lane changed starts a new one, or whose key did without being announced before as the next one.
+    /// Takes some ten microseconds per hundred paths, and
     /// leaves what takes longer to the caller: to work the configuration out, to drop what was given up.
     pub fn exchange(&mut self, new: LanePaths, now: Time) -> Leftovers {
         let LanePaths { slots, clusters, mut selector } = new;
@@ -43,7 +44,7 @@ impl PathSet {
         let mut old: Vec<Option<BoxedSlot>> = self.slots.drain(..).map(Some).collect();
         let mut displaced = Vec::with_capacity(old.len());
         for slot in &mut new {
-            let same = |at: &usize| old[*at].as_ref().is_some_and(|o| o.info.same_session(&slot.info));
+            let same = |at: &usize| old[*at].as_ref().is_some_and(|o| o.info.goes_on_as(&slot.info));
             let Some(place) = places.find(slot.hash).find(same) else { continue };
             let Some(mut kept) = old[place].take() else { continue };
             kept.follow(slot);

@@ -1,0 +1,146 @@
+//! What a snapshot makes of a lane's sessions (`peers`): those between lanes and keys that stay go on, new ones begin asleep.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use hawser_datapath::PathSet;
+use hawser_datapath::paths::lane_pairs;
+use hawser_liveness::Time;
+use hawser_model::{Lane, PublicKey};
+
+use super::pair::{BoxedPair, Pair, Standing};
+use super::peers::{Link, Peers};
+use crate::rotation::Identities;
+use crate::session::Identity;
+use crate::snapshot::{PathSpec, Snapshot};
+
+/// Session numbers have 24 bits.
+const SLOT_MASK: u32 = 0x00ff_ffff;
+
+/// What there was, and the keys to go on with.
+struct Old {
+    own: Identities,
+    snapshot: Arc<Snapshot>,
+    pairs: Vec<Option<BoxedPair>>,
+    /// Which pairs are with the same remote lane: by number of the path, and lane.
+    groups: HashMap<(u64, usize), Range<usize>>,
+}
+
+impl Peers {
+    /// Takes over a snapshot that `paths` was just given: sessions between the same lanes and keys go on. Those of a key
+    /// that was replaced as announced still receive for a while; all others end here and now. Returns those, which are best
+    /// dropped elsewhere.
+    pub(crate) fn apply(&mut self, snapshot: &Arc<Snapshot>, paths: &PathSet, now: Time) -> impl Send + use<> {
+        let mut old = self.take_all(Arc::clone(snapshot));
+        let mut specs = snapshot.paths.iter().enumerate();
+        for (path, info) in paths.paths() {
+            // Both are in the order of the peers; gateways that get no path are left out of one.
+            let of =
+                |spec: &PathSpec| spec.cluster == usize::from(info.cluster_index) && spec.key.gateway == info.gateway;
+            let Some((spec_index, spec)) = specs.find(|(_, spec)| of(spec)) else { break };
+            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
+            for remote in self.remote_lanes(spec) {
+                let sends = usize::from(info.remote_lane) == remote;
+                let group = self.add_group(spec, remote, &mut old, now);
+                for index in group.clone() {
+                    let pair = &mut self.pairs[index];
+                    (pair.path, pair.spec, pair.port) = (path, spec_index, spec.lanes[remote].port);
+                    pair.sends = sends;
+                    self.by_slot.insert(pair.slot, index);
+                    if pair.ends.is_none() {
+                        self.by_key.insert(pair.keys.1, group.start);
+                    }
+                }
+                if sends {
+                    link.sender = self.best(group);
+                }
+            }
+            let at = usize::from(path);
+            if self.links.len() <= at {
+                self.links.resize(at + 1, None);
+            }
+            self.links[at] = Some(link);
+        }
+        (old.snapshot, old.pairs)
+    }
+
+    fn take_all(&mut self, next: Arc<Snapshot>) -> Old {
+        let snapshot = std::mem::replace(&mut self.snapshot, next);
+        let mut groups: HashMap<(u64, usize), Range<usize>> = HashMap::with_capacity(self.pairs.len());
+        for (index, pair) in self.pairs.iter().enumerate() {
+            let lane = (snapshot.paths[pair.spec].number, pair.remote_lane);
+            groups.entry(lane).or_insert(index..index).end = index + 1;
+        }
+        self.by_slot.clear();
+        self.by_key.clear();
+        self.links.clear();
+        let own = self.identities().clone();
+        Old { own, snapshot, pairs: std::mem::take(&mut self.pairs).into_iter().map(Some).collect(), groups }
+    }
+
+    /// Adds the sessions with one remote lane: one for each of our keys and each of its, and those that are running out.
+    fn add_group(&mut self, spec: &PathSpec, remote: usize, old: &mut Old, now: Time) -> Range<usize> {
+        let known = old.groups.get(&(spec.number, remote)).cloned().unwrap_or_default();
+        let known = &mut old.pairs[known];
+        let before = known.iter().flatten().next().map(|pair| &old.snapshot.paths[pair.spec]);
+        let (first, lane, own) = (self.pairs.len(), &spec.lanes[remote], &old.own);
+        for (identity, ours) in [(Some(&own.current), Standing::Current), (own.next.as_ref(), Standing::Next)] {
+            let Some(identity) = identity else { continue };
+            let next = lane.next_public_key.filter(|next| *next != lane.public_key);
+            for (key, theirs) in [(Some(lane.public_key), Standing::Current), (next, Standing::Next)] {
+                let Some(key) = key else { continue };
+                let same = |pair: &&mut Option<BoxedPair>| {
+                    pair.as_ref().is_some_and(|pair| pair.keys == (identity.key(), key) && pair.ends.is_none())
+                };
+                let mut pair = match known.iter_mut().find(same).and_then(Option::take) {
+                    Some(pair) => pair,
+                    None => self.new_pair(identity, spec, (remote, key), now),
+                };
+                pair.standing = (ours, theirs);
+                self.pairs.push(pair);
+            }
+        }
+        if before.and_then(|spec| spec.lanes.get(remote)).is_some_and(|before| follows(before, lane)) {
+            self.add_replaced(known, own, lane, now);
+        }
+        if before.is_some_and(|before| before.addresses != spec.addresses) {
+            self.pairs[first..].iter_mut().for_each(|pair| pair.seek.hurry(now));
+        }
+        first..self.pairs.len()
+    }
+
+    /// Adds what is left of the sessions with a lane: they have keys that were replaced.
+    fn add_replaced(&mut self, known: &mut [Option<BoxedPair>], own: &Identities, lane: &Lane, now: Time) {
+        let of = |key: PublicKey, current| if key == current { Standing::Current } else { Standing::Old };
+        for place in known {
+            let Some(pair) = place.as_deref_mut() else { continue };
+            pair.run_out(now);
+            pair.standing = (of(pair.keys.0, own.current.key()), of(pair.keys.1, lane.public_key));
+            if !pair.has_ended(now) {
+                self.pairs.extend(place.take());
+            }
+        }
+    }
+
+    /// The lanes of a path's far end that this lane has sessions with.
+    fn remote_lanes(&self, spec: &PathSpec) -> Vec<usize> {
+        if !spec.probes {
+            return if self.lane == 0 { vec![0] } else { Vec::new() };
+        }
+        // At most 8 lanes each.
+        let pairs = lane_pairs(self.lanes as u8, spec.lanes.len() as u8);
+        pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
+    }
+
+    fn new_pair(&mut self, own: &Identity, spec: &PathSpec, remote: (usize, PublicKey), now: Time) -> BoxedPair {
+        let slot = self.next_slot & SLOT_MASK;
+        self.next_slot = self.next_slot.wrapping_add(1);
+        Box::new(Pair::new(own, spec, remote, slot, now))
+    }
+}
+
+/// Whether a lane's keys go on from others as those announced.
+fn follows(before: &Lane, now: &Lane) -> bool {
+    now.public_key == before.public_key || Some(now.public_key) == before.next_public_key
+}
