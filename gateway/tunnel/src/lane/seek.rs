@@ -7,6 +7,9 @@ use hawser_liveness::Time;
 
 /// Between looks, where there is a choice.
 const EVERY: Duration = Duration::from_secs(25);
+/// From the first session to a look whether it came about by the best address: what is asked first may answer late, e.g. for
+/// want of a neighbour's link address.
+const SOON: Duration = Duration::from_secs(1);
 /// A better way is faster by more than this, or by this share of the round trip: ways that are as good stay as they are.
 const CLEARLY: (Duration, u32) = (Duration::from_millis(1), 8);
 
@@ -30,6 +33,11 @@ impl Seek {
     /// There are other candidates now.
     pub(crate) fn hurry(&mut self, now: Time) {
         self.next = now;
+    }
+
+    /// The peer is reached, by whatever address answered first.
+    pub(crate) fn reached(&mut self, now: Time) {
+        self.next = self.next.min(now + SOON);
     }
 
     pub(crate) fn due(&self, now: Time) -> bool {
@@ -69,6 +77,8 @@ mod tests {
         let ms = Time::from_millis;
         let mut seek = Seek::new(ms(0), 255);
         assert!(!seek.due(ms(25_000)) && seek.due(ms(32_000)));
+        seek.reached(ms(50));
+        assert!(!seek.due(ms(1_049)) && seek.due(ms(1_050)));
         seek.hurry(ms(100));
         assert!(seek.due(ms(100)));
         seek.begun(b"hello", Some(Duration::from_millis(80)), ms(100));

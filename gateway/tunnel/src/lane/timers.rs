@@ -188,6 +188,7 @@ impl Lane {
     pub(super) fn established(&mut self, pair: usize, now: Time) {
         let state = &mut self.peers.pairs[pair];
         state.attempts.succeeded();
+        state.seek.reached(now);
         let key = &self.peers.snapshot.paths[state.spec].key;
         tracing::debug!(
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway,
