@@ -123,6 +123,12 @@ impl Search {
         self.phase
     }
 
+    /// What the first link of the path takes.
+    #[must_use]
+    pub fn max(&self) -> u16 {
+        self.max
+    }
+
     /// The first link of the path takes `max`: more is never tried.
     pub fn set_max(&mut self, max: u16, now: Time) {
         let max = max.max(BASE);

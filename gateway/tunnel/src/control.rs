@@ -16,7 +16,7 @@ use crate::snapshot::{PathSpec, Snapshot};
 use crate::status::{ClusterStatus, Failover, LaneStatus, Summary};
 
 /// Looks even if no lane said that something changed.
-const INTERVAL: Duration = Duration::from_millis(250);
+const INTERVAL: Duration = Duration::from_secs(1);
 /// Looks at the kernel's actual state, in case somebody else changed it.
 const REASSERT: Duration = Duration::from_secs(10);
 /// Metric of a route that the gateway itself can serve: better than the route agent's way to other gateways.

@@ -51,7 +51,7 @@ pub(crate) trait Session {
     fn open(&mut self, datagram: &[u8], out: &mut [u8]) -> Opened;
     /// Writes a handshake initiation; its length.
     fn initiate(&mut self, out: &mut [u8]) -> Option<usize>;
-    /// Advances the session's own timers (call every 100 ms or so); a message of this length may be due to be sent.
+    /// Advances the session's own timers (call every 250 ms or so); a message of this length may be due to be sent.
     fn tick(&mut self, out: &mut [u8]) -> Option<usize>;
     /// Age of the session in use.
     fn age(&self) -> Option<Duration>;

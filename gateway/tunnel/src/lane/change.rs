@@ -33,6 +33,11 @@ impl Peers {
     /// dropped elsewhere.
     pub(crate) fn apply(&mut self, snapshot: &Arc<Snapshot>, paths: &PathSet, now: Time) -> impl Send + use<> {
         let mut old = self.take_all(Arc::clone(snapshot));
+        let count = snapshot.paths.len();
+        self.pairs.reserve(count);
+        self.links.reserve(count);
+        self.by_slot.reserve(count);
+        self.by_key.reserve(count);
         let mut specs = snapshot.paths.iter().enumerate();
         for (path, info) in paths.paths() {
             // Both are in the order of the peers; gateways that get no path are left out of one.

@@ -13,6 +13,10 @@ use crate::session::{MESSAGE_MAX, Session as _};
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
 const SEEK_AFTER: Duration = Duration::from_secs(1);
+/// Between looks at who needs one, while somebody does
+const TICK: Duration = Duration::from_millis(100);
+/// and while all paths answer: what is due then can wait.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
 const HANDSHAKES_AT_ONCE: u32 = 1;
 
@@ -45,9 +49,12 @@ impl Lane {
     /// and then to see whether another candidate is better.
     pub(super) fn handshakes(&mut self, now: Time) {
         let mut left = HANDSHAKES_AT_ONCE;
+        let mut settled = true;
         self.timers.late = None;
         for pair in 0..self.peers.pairs.len() {
             self.finish_look(pair, now);
+            let state = &self.peers.pairs[pair];
+            settled &= state.session.ready() && self.paths.state(state.path) != Some(State::Down);
             let Some(why) = self.handshake_due(pair, now) else { continue };
             let targets = match why {
                 Why::Beside(endpoint) => vec![endpoint],
@@ -81,6 +88,7 @@ impl Lane {
                 self.send_now(to, &message[..len]);
             }
         }
+        self.timers.seek_after(if settled { SETTLED } else { TICK }, now);
     }
 
     /// Whether a pair wants a handshake, and why.

@@ -182,7 +182,9 @@ impl Lane {
     fn tell_sessions(&mut self, now: Time) {
         for (path, link) in self.peers.links() {
             let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
-            self.paths.handle(path, now, |life| life.handle_session(ready, now));
+            if self.paths.has_session(path) != ready {
+                self.paths.handle(path, now, |life| life.handle_session(ready, now));
+            }
             if link.sender.is_some() {
                 self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
             }

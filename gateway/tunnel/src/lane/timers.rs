@@ -14,7 +14,7 @@ use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
 use crate::status::{LanePath, LaneStatus, NextKey, carries};
 
 /// Between looks at sessions' own timers.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(250);
 /// Between publications of figures; changes are published at once,
 const PUBLISH: Duration = Duration::from_millis(250);
 /// but for so long, per path, after the last publication.
@@ -69,6 +69,11 @@ impl Timers {
     /// Something happened that timers should see at once.
     pub(super) fn request(&mut self) {
         self.requested = true;
+    }
+
+    /// Who needs a handshake is looked at again in a while.
+    pub(super) fn seek_after(&mut self, pause: Duration, now: Time) {
+        self.seek = now + pause;
     }
 
     /// A session may be wanted that was not before.
@@ -131,7 +136,6 @@ impl Lane {
     /// Judges paths, begins handshakes and sends probes, as many as are due; true when some are left.
     fn ask(&mut self, now: Time) -> bool {
         if now >= self.timers.seek || self.timers.late.is_some_and(|late| now >= late) {
-            self.timers.seek = now + TICK;
             self.handshakes(now);
         }
         self.paths.handle_timeout(now);
@@ -243,6 +247,9 @@ impl Lane {
                     tracing::info!(%cluster, %gateway, %from, %to, %reason, "path changed");
                 }
                 self.post(path, to);
+                if to == State::Down {
+                    self.timers.seek();
+                }
             }
             PathEvent::Hint { cluster, gateway } => {
                 let Some(path) = self.paths.find(&cluster, &gateway) else { return };

@@ -132,6 +132,12 @@ impl Path {
         self.reason
     }
 
+    /// Whether it was told of a session; without probes in a session, always.
+    #[must_use]
+    pub fn has_session(&self) -> bool {
+        self.session
+    }
+
     /// Whether the peer asked to be left alone.
     #[must_use]
     pub fn peer_draining(&self) -> bool {

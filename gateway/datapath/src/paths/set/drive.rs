@@ -18,6 +18,12 @@ impl PathSet {
         }
     }
 
+    /// Whether a path's liveness knows of a session.
+    #[must_use]
+    pub fn has_session(&self, path: PathIndex) -> bool {
+        self.slot(path).is_some_and(|slot| slot.life.has_session())
+    }
+
     /// Inner packets arrived by a path from its peer, authenticated, at `now`: user traffic.
     pub fn handle_received(&mut self, path: PathIndex, packets: u64, bytes: u64, now: Time) {
         if let Some(slot) = self.slot_mut(path) {

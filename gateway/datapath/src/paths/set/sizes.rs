@@ -12,8 +12,10 @@ impl PathSet {
     /// The first link of a path takes inner packets of `max` bytes. Until told so, a path carries [`crate::pmtu::BASE`] and
     /// nothing larger is tried.
     pub fn set_max_mtu(&mut self, path: PathIndex, max: u16, now: Time) {
-        self.resize(path, |size| size.set_max(max, now));
-        self.rearm(path);
+        if self.slot(path).is_some_and(|slot| slot.size.max() != max) {
+            self.resize(path, |size| size.set_max(max, now));
+            self.rearm(path);
+        }
     }
 
     /// A packet larger than [`crate::pmtu::BASE`] went out by a path: its MTU is kept under watch.
