@@ -5,7 +5,9 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Flags about logs, to be flattened into a process's own.
 #[derive(Debug, Clone, clap::Args)]
@@ -37,11 +39,12 @@ pub enum LogFormat {
 impl LogArgs {
     /// Starts logging for the whole process. Where logging has already begun (two processes in one test), that stays.
     pub fn init(&self) {
-        let filter = EnvFilter::try_new(&self.log_filter).unwrap_or_else(|_| EnvFilter::new("info"));
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let filter = self.log_filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let all = tracing_subscriber::registry().with(filter);
         let started = match self.log_format {
-            LogFormat::Human => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-            LogFormat::Json => builder.json().flatten_event(true).try_init(),
+            LogFormat::Human => all.with(lines.with_ansi(std::io::stderr().is_terminal())).try_init(),
+            LogFormat::Json => all.with(lines.json().flatten_event(true)).try_init(),
         };
         if started.is_err() {
             tracing::debug!("logging was already set up");
@@ -50,7 +53,7 @@ impl LogArgs {
 }
 
 fn filter(text: &str) -> Result<String, String> {
-    match EnvFilter::try_new(text) {
+    match text.parse::<Targets>() {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {
             Err(format!("{error}; write a level such as `debug`, or directives such as `info,hawser_gateway=debug`"))
