@@ -183,9 +183,10 @@ impl Tunnel {
         for Skipped { cluster, prefix, overlaps } in layout.skipped() {
             tracing::warn!(%cluster, %prefix, %overlaps, "a prefix is left out: it overlaps another cluster's or our own");
         }
-        let (next, now) = (Arc::new(next), self.shared.now());
-        for door in &self.shared.doors {
+        let (last, next, now) = (self.shared.snapshot.load(), Arc::new(next), self.shared.now());
+        for (lane, door) in self.shared.doors.iter().enumerate() {
             door.leave(Change {
+                blank: lane::blank(&last, &next, lane, now),
                 paths: layout.of_lane(&door.config, now),
                 policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
                 snapshot: Arc::clone(&next),

@@ -17,6 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::Notify;
 
 use crate::config::LANES_MAX;
+use crate::lane::BoxedPair;
 use crate::snapshot::Snapshot;
 use crate::status::LaneStatus;
 
@@ -42,6 +43,8 @@ pub(crate) struct Change {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) paths: LanePaths,
     pub(crate) policy: Policy,
+    /// Memory for sessions that it did not have before.
+    pub(crate) blank: Vec<BoxedPair>,
 }
 
 /// The way into a lane from other threads, and out of it.

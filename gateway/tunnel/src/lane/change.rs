@@ -1,6 +1,6 @@
 //! What a snapshot makes of a lane's sessions (`peers`): those between lanes and keys that stay go on, new ones begin asleep.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +12,6 @@ use hawser_model::{Lane, PublicKey};
 use super::pair::{BoxedPair, Pair, Standing};
 use super::peers::{Link, Peers};
 use crate::rotation::Identities;
-use crate::session::Identity;
 use crate::snapshot::{PathSpec, Snapshot};
 
 /// Session numbers have 24 bits.
@@ -25,14 +24,31 @@ struct Old {
     pairs: Vec<Option<BoxedPair>>,
     /// Which pairs are with the same remote lane: by number of the path, and lane.
     groups: HashMap<(u64, usize), Range<usize>>,
+    /// Memory for new pairs, which this lane need not ask for while its packets wait.
+    blank: Vec<BoxedPair>,
+}
+
+/// Pairs to be overwritten by those that `next` has beyond `last`, one for each path that is new.
+pub(crate) fn blank(last: &Snapshot, next: &Snapshot, lane: usize, now: Time) -> Vec<BoxedPair> {
+    let known: HashSet<u64> = last.paths.iter().map(|path| path.number).collect();
+    let new = next.paths.iter().filter(|path| !known.contains(&path.number));
+    let identity = &next.identities[lane].current;
+    let pair = |path| Some(Box::new(Pair::new(identity, path, (0, path.lanes.first()?.public_key), 0, now)));
+    new.filter_map(pair).collect()
 }
 
 impl Peers {
     /// Takes over a snapshot that `paths` was just given: sessions between the same lanes and keys go on. Those of a key
     /// that was replaced as announced still receive for a while; all others end here and now. Returns those, which are best
-    /// dropped elsewhere.
-    pub(crate) fn apply(&mut self, snapshot: &Arc<Snapshot>, paths: &PathSet, now: Time) -> impl Send + use<> {
-        let mut old = self.take_all(Arc::clone(snapshot));
+    /// dropped elsewhere. New sessions are put into `blank`, as far as there is one for each.
+    pub(crate) fn apply(
+        &mut self,
+        snapshot: &Arc<Snapshot>,
+        blank: Vec<BoxedPair>,
+        paths: &PathSet,
+        now: Time,
+    ) -> impl Send + use<> {
+        let mut old = self.take_all(Arc::clone(snapshot), blank);
         let count = snapshot.paths.len();
         self.pairs.reserve(count);
         self.links.reserve(count);
@@ -67,10 +83,10 @@ impl Peers {
             }
             self.links[at] = Some(link);
         }
-        (old.snapshot, old.pairs)
+        (old.snapshot, old.pairs, old.blank)
     }
 
-    fn take_all(&mut self, next: Arc<Snapshot>) -> Old {
+    fn take_all(&mut self, next: Arc<Snapshot>, blank: Vec<BoxedPair>) -> Old {
         let snapshot = std::mem::replace(&mut self.snapshot, next);
         let mut groups: HashMap<(u64, usize), Range<usize>> = HashMap::with_capacity(self.pairs.len());
         for (index, pair) in self.pairs.iter().enumerate() {
@@ -81,7 +97,8 @@ impl Peers {
         self.by_key.clear();
         self.links.clear();
         let own = self.identities().clone();
-        Old { own, snapshot, pairs: std::mem::take(&mut self.pairs).into_iter().map(Some).collect(), groups }
+        let pairs = std::mem::take(&mut self.pairs).into_iter().map(Some).collect();
+        Old { own, snapshot, pairs, groups, blank }
     }
 
     /// Adds the sessions with one remote lane: one for each of our keys and each of its, and those that are running out.
@@ -100,7 +117,7 @@ impl Peers {
                 };
                 let mut pair = match known.iter_mut().find(same).and_then(Option::take) {
                     Some(pair) => pair,
-                    None => self.new_pair(identity, spec, (remote, key), now),
+                    None => boxed(old.blank.pop(), Pair::new(identity, spec, (remote, key), self.slot(), now)),
                 };
                 pair.standing = (ours, theirs);
                 self.pairs.push(pair);
@@ -138,10 +155,22 @@ impl Peers {
         pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
     }
 
-    fn new_pair(&mut self, own: &Identity, spec: &PathSpec, remote: (usize, PublicKey), now: Time) -> BoxedPair {
+    /// A session number that is not in use.
+    fn slot(&mut self) -> u32 {
         let slot = self.next_slot & SLOT_MASK;
         self.next_slot = self.next_slot.wrapping_add(1);
-        Box::new(Pair::new(own, spec, remote, slot, now))
+        slot
+    }
+}
+
+/// Puts a pair where there is room for it.
+fn boxed(blank: Option<BoxedPair>, pair: Pair) -> BoxedPair {
+    match blank {
+        Some(mut room) => {
+            *room = pair;
+            room
+        }
+        None => Box::new(pair),
     }
 }
 

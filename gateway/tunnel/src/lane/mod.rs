@@ -36,6 +36,9 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tun_rs::SyncDevice;
 
+pub(crate) use self::change::blank;
+pub(crate) use self::pair::BoxedPair;
+
 use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
 use self::load::{Load, Work};
@@ -170,7 +173,7 @@ impl Lane {
         let now = self.shared.now();
         let left = self.paths.exchange(change.paths, now);
         let policy = std::mem::replace(&mut self.policy, change.policy);
-        let ended = self.peers.apply(&change.snapshot, &self.paths, now);
+        let ended = self.peers.apply(&change.snapshot, change.blank, &self.paths, now);
         self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
         self.tell_sessions(now);
         // What others said meanwhile may have been heard before there was a path that it was about.
@@ -194,7 +197,7 @@ impl Lane {
     /// Gives up sessions of replaced keys that ran out.
     fn drop_ended(&mut self, now: Time) {
         let seen: Vec<_> = self.peers.links().map(|(path, link)| (path, link.hints)).collect();
-        let ended = self.peers.apply(&Arc::clone(&self.peers.snapshot), &self.paths, now);
+        let ended = self.peers.apply(&Arc::clone(&self.peers.snapshot), Vec::new(), &self.paths, now);
         self.shared.doors[self.index].discard(Box::new(ended));
         seen.into_iter().for_each(|(path, hints)| self.peers.saw_hints(path, hints));
         self.tell_sessions(now);
