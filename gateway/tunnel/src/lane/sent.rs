@@ -7,7 +7,7 @@ use hawser_liveness::Time;
 use crate::session::{DATA_HEADER, data_counter};
 
 /// Entries at first: enough for probes, so that a thousand idle peers cost little.
-const FEW: usize = 16;
+const FEW: usize = 8;
 /// Entries at most: at 400,000 packets a second some 10 ms, more than a round trip inside a data centre.
 const ENTRIES: usize = 4096;
 /// An error about anything older says nothing about now.
@@ -48,7 +48,7 @@ impl Sent {
     /// Makes room for more before what is recent is overwritten.
     #[cold]
     fn grow(&mut self) {
-        let len = (self.ring.len() * 4).clamp(FEW, ENTRIES);
+        let len = (self.ring.len() * 2).clamp(FEW, ENTRIES);
         let old = std::mem::replace(&mut self.ring, vec![Entry::default(); len]);
         for entry in old.into_iter().filter(|entry| entry.at > Time::START) {
             self.ring[entry.counter as usize % len] = entry;

@@ -15,10 +15,11 @@ use crate::status::{LanePath, LaneStatus, NextKey, carries};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(250);
-/// Between publications of figures; changes are published at once,
+/// Between publications of figures, and as much more per path; changes are published at once,
 const PUBLISH: Duration = Duration::from_millis(250);
+const PUBLISH_PER_PATH: Duration = Duration::from_millis(1);
 /// but for so long, per path, after the last publication.
-const PUBLISH_PATH: Duration = Duration::from_micros(10);
+const PAUSE_PER_PATH: Duration = Duration::from_micros(50);
 
 /// Probes sent in one turn.
 const AT_ONCE: u32 = 16;
@@ -331,7 +332,6 @@ impl Lane {
 
     /// Lets control and the other lanes see this lane's figures.
     pub(super) fn publish(&mut self, now: Time) {
-        self.timers.publish = now + PUBLISH;
         let mut status = std::mem::take(&mut self.timers.spare);
         status.paths.clear();
         status.clusters.clear();
@@ -357,7 +357,9 @@ impl Lane {
             });
         }
         // A thousand paths that come up one after another are not a thousand rows each time.
-        self.timers.published = now + PUBLISH_PATH * status.paths.len() as u32;
+        let paths = status.paths.len() as u32;
+        self.timers.published = now + PAUSE_PER_PATH * paths;
+        self.timers.publish = now + PUBLISH + PUBLISH_PER_PATH * paths;
         status.clusters.extend(self.paths.cluster_rows(now));
         (status.revision, status.at, status.load) = (self.peers.snapshot.revision, now, self.load.told());
         self.timers.spare = self.shared.doors[self.index].publish(status).unwrap_or_default();

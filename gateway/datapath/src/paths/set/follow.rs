@@ -27,6 +27,7 @@ impl PathSet {
         if let Some(slot) = self.slots.get_mut(usize::from(path)) {
             let deadline = slot.deadline();
             self.timers.arm(path, &mut slot.armed, deadline);
+            self.timers.tidy(self.slots.len(), |path| self.slots.get(usize::from(path)).and_then(|slot| slot.armed));
         }
     }
 
