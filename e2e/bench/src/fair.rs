@@ -54,7 +54,8 @@ pub fn measure(plan: Plan, root: &Path, samples: &mut Samples, tell: &mut dyn Fn
             samples.add(Figure::FairIdle, Subject::Shared(lanes), idle);
             let (trips, rate) = bed.beside_load(&ways, plan.time)?;
             samples.add(Figure::FairLoad, Subject::Shared(lanes), rate);
-            let mut said = format!("round {} of {}: load {rate:.3} Gbit/s; p99 idle {idle:.0} µs", round + 1, plan.rounds);
+            let mut said =
+                format!("round {} of {}: load {rate:.3} Gbit/s; p99 idle {idle:.0} µs", round + 1, plan.rounds);
             for (way, trips) in ways.into_iter().zip(trips) {
                 let [middle, p99] = [0.5, 0.99].map(|share| percentile(&trips, share));
                 samples.add(Figure::Fair, way, p99);
@@ -72,7 +73,8 @@ impl Bed {
         fs::create_dir_all(&dir)?;
         let hosts = hosts()?;
         let members: Vec<String> = (1..=hosts.len()).map(|number| format!("c{number}")).collect();
-        let sites = (M..=N).map(|n| Site::new(Subject::Shared(lanes), n, &dir, &members)).collect::<Result<Vec<_>>>()?;
+        let sites =
+            (M..=N).map(|n| Site::new(Subject::Shared(lanes), n, &dir, &members)).collect::<Result<Vec<_>>>()?;
         let gateways: Vec<Process> =
             sites.iter().zip(&hosts).map(|(site, host)| site.start(host, lanes, &dir)).collect::<Result<_>>()?;
         for pair in WIRES {

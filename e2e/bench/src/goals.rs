@@ -52,8 +52,8 @@ pub struct Goal {
 #[must_use]
 pub fn goals() -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
-    use Subject::{BareChain, Boringtun, Chain, Crowded, Gotatun, Hawser, WireguardGo};
     use Subject::{Apart, Discarding, Flooded, Shared};
+    use Subject::{BareChain, Boringtun, Chain, Crowded, Gotatun, Hawser, WireguardGo};
     let mut goals = Vec::new();
     for lanes in [1, 2] {
         let of = Hawser(lanes);

@@ -150,7 +150,8 @@ mod tests {
     #[test]
     fn keeps_the_pace_and_makes_up_for_little() {
         let mut pace = Pace::default();
-        let sent: Vec<u64> = [0, 1, 3, 13, 1013, 1014].into_iter().map(|ms| pace.due(Duration::from_millis(ms))).collect();
+        let sent: Vec<u64> =
+            [0, 1, 3, 13, 1013, 1014].into_iter().map(|ms| pace.due(Duration::from_millis(ms))).collect();
         assert_eq!(sent, [0, 10, 20, 100, BURST, 10], "what a second without a turn left undone is not sent later");
         assert_eq!(pace.sent, 140 + BURST);
     }
