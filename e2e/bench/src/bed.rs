@@ -5,13 +5,13 @@ use std::net::{Ipv4Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use hawser_testbed::{Netns, Process, wait_for};
 
 use crate::iperf::{Server, Tcp};
 use crate::process::{cpu_time, peak_memory};
 use crate::subject::Subject;
-use crate::{chain, datagrams, hawser, latency, plain};
+use crate::{chain, datagrams, flood, hawser, latency, plain};
 
 /// MTU of the wire between the hosts.
 pub const WIRE_MTU: u32 = 1500;
@@ -100,6 +100,11 @@ impl Bed {
                 let (ends, crowd) = hawser::crowded_ends(subject, lanes, dir)?;
                 (ends, Box::new(crowd))
             }
+            Subject::Flooded(lanes) | Subject::Discarding(lanes) => {
+                let (ends, flooder) = flood::ends(subject, lanes, dir)?;
+                (ends, Box::new(flooder))
+            }
+            Subject::Shared(_) | Subject::Apart(_) => bail!("{subject} has three ends"),
             Subject::Chain | Subject::BareChain => {
                 let (ends, chain) = chain::ends()?;
                 (ends, Box::new(chain))
@@ -183,7 +188,8 @@ impl Bed {
     }
 }
 
-fn socket(end: &End) -> Result<UdpSocket> {
+/// A socket at the end's inner address.
+pub(crate) fn socket(end: &End) -> Result<UdpSocket> {
     let inner = end.inner;
     end.ns.run(move || UdpSocket::bind((inner, 0))).with_context(|| format!("Failed to bind to {inner}"))
 }

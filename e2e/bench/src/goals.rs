@@ -52,6 +52,7 @@ pub struct Goal {
 #[must_use]
 pub fn goals() -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
+    use Subject::{Apart, Discarding, Flooded, Shared};
     use Subject::{BareChain, Boringtun, Chain, Crowded, Gotatun, Hawser, WireguardGo};
     let mut goals = Vec::new();
     for lanes in [1, 2] {
@@ -75,6 +76,14 @@ pub fn goals() -> Vec<Goal> {
         goals.push(Goal { figure, of: crowded, to: None, bound: AtMost(1000.0), aim: 500.0 });
     }
     goals.push(Goal { figure: Figure::Chain, of: Chain, to: Some(BareChain), bound: AtLeast(0.3), aim: 0.4 });
+    for lanes in [1, 2] {
+        let (of, to) = (Shared(lanes), Some(Apart(lanes)));
+        goals.push(Goal { figure: Figure::Fair, of, to, bound: AtMost(2.0), aim: 1.2 });
+        let (of, to) = (Flooded(lanes), Some(Discarding(lanes)));
+        for figure in [Figure::Flood, Figure::FloodOne] {
+            goals.push(Goal { figure, of, to, bound: AtLeast(0.8), aim: 0.95 });
+        }
+    }
     goals
 }
 
@@ -82,10 +91,13 @@ impl Goal {
     /// Its name: the figure, `@2` where it is of two lanes beside one, and what it is a ratio to.
     #[must_use]
     pub fn id(&self) -> String {
-        let lanes = if self.of == Subject::Hawser(2) { "@2" } else { "" };
+        use Subject::{Flooded, Hawser, Shared};
+        let lanes = if matches!(self.of, Hawser(2) | Shared(2) | Flooded(2)) { "@2" } else { "" };
         match (self.figure, self.to) {
             (Figure::Peers, _) => "peers:1-peer".to_owned(),
             (Figure::Chain, _) => "chain:vxlan".to_owned(),
+            (figure, Some(Subject::Apart(_))) => format!("{figure}{lanes}:apart"),
+            (figure, Some(Subject::Discarding(_))) => format!("{figure}{lanes}:discarding"),
             (figure, Some(to)) => format!("{figure}{lanes}:{to}"),
             (figure, None) => format!("{figure}{lanes}"),
         }

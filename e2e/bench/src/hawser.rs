@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use hawser_api::hawser::{LaneSpec, RemoteClusterSpec};
 use hawser_api::report::{GatewayReport, LaneLoadReport};
 use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, WIREGUARD_PORT};
 use hawser_testbed::process::binary;
@@ -25,8 +26,8 @@ pub const CROWD: u32 = 1000;
 /// The gateway program of [`Subject::OtherHawser`].
 pub static OTHER: OnceLock<PathBuf> = OnceLock::new();
 
-/// A site of one host, which is its gateway.
-struct Site {
+/// A site of one host, which is its gateway: cluster `c<number>` with [`outer`] and [`inner`] of that number.
+pub(crate) struct Site {
     number: u8,
     dir: PathBuf,
     state: PathBuf,
@@ -41,13 +42,21 @@ pub fn ends(subject: Subject, lanes: u8, dir: &Path) -> Result<[End; 2]> {
     start(subject, lanes, dir, 0).map(|(ends, _)| ends)
 }
 
+/// The same, and the second gateway's lanes.
+///
+/// # Errors
+/// When `hawser-gateway` is missing or does not come up.
+pub fn ends_and_lanes(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Vec<LaneSpec>)> {
+    start(subject, lanes, dir, 0).map(|(ends, [_, second])| (ends, second))
+}
+
 /// The same with a thousand idle peers of the first gateway; they live as long as what comes with the ends.
 ///
 /// # Errors
 /// When a program is missing or does not come up, or a peer is not reached.
 pub fn crowded_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Crowd)> {
-    let (ends, keys) = start(subject, lanes, dir, CROWD)?;
-    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys, dir)?;
+    let (ends, [first, _]) = start(subject, lanes, dir, CROWD)?;
+    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys(first), dir)?;
     let state = dir.join("state-1");
     wait_for("a thousand peers to be reached", START, || {
         let report = report(&state)?;
@@ -72,8 +81,8 @@ pub struct Members {
 /// # Errors
 /// When a program is missing or does not come up.
 pub fn changing_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Members)> {
-    let (ends, keys) = start(subject, lanes, dir, 0)?;
-    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys, dir)?;
+    let (ends, [first, _]) = start(subject, lanes, dir, 0)?;
+    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys(first), dir)?;
     let (dir, state) = (dir.join("site-1"), dir.join("state-1"));
     agent::learn(&dir, (0..CROWD).map(crowd::cluster).collect())?;
     Ok((ends, Members { dir, state, revision: 1, _crowd: crowd }))
@@ -99,31 +108,36 @@ impl Members {
     }
 }
 
-/// Two gateways that know each other, the first also `crowd` others; the first one's lane keys.
-fn start(subject: Subject, lanes: u8, dir: &Path, crowd: u32) -> Result<([End; 2], Vec<String>)> {
+fn keys(lanes: Vec<LaneSpec>) -> Vec<String> {
+    lanes.into_iter().map(|lane| lane.public_key).collect()
+}
+
+/// Two gateways that know each other, the first also `crowd` others; the lanes of each.
+fn start(subject: Subject, lanes: u8, dir: &Path, crowd: u32) -> Result<([End; 2], [Vec<LaneSpec>; 2])> {
     let [a, b] = hosts(subject)?;
-    let (one, two) = (Site::new(subject, 1, dir, crowd)?, Site::new(subject, 2, dir, crowd)?);
+    let mut members = vec!["c1".to_owned(), "c2".to_owned()];
+    members.extend((0..crowd).map(crowd::id));
+    let (one, two) = (Site::new(subject, 1, dir, &members)?, Site::new(subject, 2, dir, &members)?);
     let (first, second) = (one.start(&a, lanes, dir)?, two.start(&b, lanes, dir)?);
-    let keys = one.lanes(lanes)?;
-    let mut others = vec![agent::cluster("c2", "10.2.0.0/16", two.lanes(lanes)?, &outer(2).to_string())];
-    others.extend((0..crowd).map(crowd::cluster));
-    agent::learn(&one.dir, others)?;
-    agent::learn(&two.dir, vec![agent::cluster("c1", "10.1.0.0/16", keys.clone(), &outer(1).to_string())])?;
-    for (site, other) in [(&one, "c2"), (&two, "c1")] {
-        wait_for(&format!("{other} to be reached by full-sized packets"), START, || {
-            let report = report(&site.state)?;
-            let path = report.paths.iter().find(|p| p.cluster == other).context("no path")?;
-            ensure!(path.state == "Up" && u32::from(path.mtu) == TUNNEL_MTU, "{path:?}");
-            Ok(())
-        })?;
+    agent::learn(&one.dir, (0..crowd).map(crowd::cluster).collect())?;
+    let specs = [one.lanes(lanes)?, two.lanes(lanes)?];
+    introduce(&one, &two, lanes)?;
+    for (site, other) in [(&one, &two), (&two, &one)] {
+        site.reaches(other)?;
     }
     let end = |ns, process, number| End { measured: vec![process], ns, inner: inner(number) };
-    let keys = keys.into_iter().map(|lane| lane.public_key).collect();
-    Ok(([end(a, first, 1), end(b, second, 2)], keys))
+    Ok(([end(a, first, 1), end(b, second, 2)], specs))
+}
+
+/// Tells two running gateways of each other.
+pub(crate) fn introduce(one: &Site, two: &Site, lanes: u8) -> Result<()> {
+    agent::learn(&one.dir, vec![two.cluster(lanes)?])?;
+    agent::learn(&two.dir, vec![one.cluster(lanes)?])
 }
 
 impl Site {
-    fn new(subject: Subject, number: u8, root: &Path, crowd: u32) -> Result<Self> {
+    /// Writes the site of host `number`, whose roster has these members.
+    pub(crate) fn new(subject: Subject, number: u8, root: &Path, members: &[String]) -> Result<Self> {
         let program = match subject {
             Subject::OtherHawser(_) => OTHER.get().cloned().context("which other build? say --other PATH")?,
             _ => binary("hawser-gateway")?,
@@ -142,9 +156,7 @@ impl Site {
                 outer(number)
             ),
         )?;
-        let mut members = vec!["c1".to_owned(), "c2".to_owned()];
-        members.extend((0..crowd).map(crowd::id));
-        agent::join(&site.dir, &members)?;
+        agent::join(&site.dir, members)?;
         Ok(site)
     }
 
@@ -152,7 +164,8 @@ impl Site {
         format!("c{}-gw1", self.number)
     }
 
-    fn start(&self, ns: &Netns, lanes: u8, logs: &Path) -> Result<Process> {
+    /// Starts its gateway.
+    pub(crate) fn start(&self, ns: &Netns, lanes: u8, logs: &Path) -> Result<Process> {
         // What a route agent does for the host's own packets; nothing else of it is on this way.
         ns.ip(&format!("rule add prio 4857 not fwmark {OUTER_MARK:#x}/{OUTER_MARK_MASK:#x} lookup {TABLE_REMOTE}"))?;
         let mut command = Command::new(&self.program);
@@ -163,11 +176,28 @@ impl Site {
     }
 
     /// Its lanes, once it has them.
-    fn lanes(&self, count: u8) -> Result<Vec<hawser_api::hawser::LaneSpec>> {
+    fn lanes(&self, count: u8) -> Result<Vec<LaneSpec>> {
         wait_for("the gateway to start", Duration::from_secs(20), || {
             let lanes = agent::lanes(&self.dir, &self.node())?;
             ensure!(lanes.len() == usize::from(count), "{} lanes", lanes.len());
             Ok(lanes)
+        })
+    }
+
+    /// It as others hear of it.
+    fn cluster(&self, lanes: u8) -> Result<RemoteClusterSpec> {
+        let (number, candidate) = (self.number, outer(self.number).to_string());
+        Ok(agent::cluster(&format!("c{number}"), &format!("10.{number}.0.0/16"), self.lanes(lanes)?, &candidate))
+    }
+
+    /// Waits until full-sized packets reach another.
+    pub(crate) fn reaches(&self, other: &Self) -> Result<()> {
+        let cluster = format!("c{}", other.number);
+        wait_for(&format!("{cluster} to be reached by full-sized packets"), START, || {
+            let report = report(&self.state)?;
+            let path = report.paths.iter().find(|p| p.cluster == cluster).context("no path")?;
+            ensure!(path.state == "Up" && u32::from(path.mtu) == TUNNEL_MTU, "{path:?}");
+            Ok(())
         })
     }
 }

@@ -20,7 +20,7 @@ use nix::time::ClockId;
 /// Between two probes.
 const PACE: Duration = Duration::from_millis(1);
 /// How long an echo may take.
-const LOST: Duration = Duration::from_secs(1);
+pub const LOST: Duration = Duration::from_secs(1);
 /// Bytes of a probe: number, when it came, when it went back, padding.
 const LEN: usize = 64;
 

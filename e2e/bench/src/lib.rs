@@ -9,6 +9,7 @@
 //!   processes would be told by an agent.
 //! - [`iperf`], [`latency`], [`datagrams`], [`process`]: one kind of measurement each; [`search`]: the highest rate.
 //! - [`changes`]: what changes of peers cost; [`crowd`]: a thousand peers in one process, the program `hawser-bench-crowd`.
+//! - [`fair`]: a peer's round trips beside another's load; [`flood`]: a flow beside a flood of handshakes.
 //! - [`samples`], [`stats`], [`goals`]: figures to rows; [`table`], [`plot`]: rows and figures to look at.
 //!
 //! Hosts as namespaces are `hawser-testbed`'s; the report's form is `hawser-e2e`'s. How to read the result:
@@ -20,6 +21,8 @@ pub mod chain;
 pub mod changes;
 pub mod crowd;
 pub mod datagrams;
+pub mod fair;
+pub mod flood;
 pub mod goals;
 pub mod hawser;
 pub mod iperf;

@@ -101,7 +101,12 @@ fn measure(args: &Args) -> Result<bool> {
     let mut report = Report::new(name);
     goals::rows(&samples, measures).into_iter().for_each(|row| report.add(row));
     let written = report.write()?;
-    println!("\n{}\n\n{}\n", table::figures(&samples, &subjects), table::results(&samples, measures));
+    for table in
+        [table::figures(&samples, &subjects), table::others(&samples, &subjects), table::results(&samples, measures)]
+    {
+        println!("\n{table}");
+    }
+    println!();
     for &measure in measures {
         if let Some(why) = samples.failure(measure) {
             println!("not measured: {measure:?}: {why}");

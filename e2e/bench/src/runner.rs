@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result};
 use crate::bed::Bed;
 use crate::chain;
 use crate::changes;
+use crate::fair;
+use crate::flood;
 use crate::samples::{Figure, Measure, Samples};
 use crate::search::highest;
 use crate::stats::{median, percentile};
@@ -63,6 +65,12 @@ pub fn run(
     if measures.contains(&Measure::Changes) {
         attempt(Measure::Changes, &mut samples, tell, |samples, tell| changes::measure(plan, root, samples, tell));
     }
+    if measures.contains(&Measure::Fair) {
+        attempt(Measure::Fair, &mut samples, tell, |samples, tell| fair::measure(plan, root, samples, tell));
+    }
+    if measures.contains(&Measure::Flood) {
+        attempt(Measure::Flood, &mut samples, tell, |samples, tell| flood::measure(plan, root, samples, tell));
+    }
     Ok(samples)
 }
 
@@ -102,7 +110,7 @@ fn in_turn(
 }
 
 /// Each round begins with the next one.
-fn order<T>(items: &[T], round: u32) -> impl Iterator<Item = &T> {
+pub(crate) fn order<T>(items: &[T], round: u32) -> impl Iterator<Item = &T> {
     let first = round as usize % items.len().max(1);
     items[first..].iter().chain(&items[..first])
 }
@@ -142,7 +150,9 @@ fn take(
             let trips = bed.round_trips_beside(4, plan.time)?.0;
             Ok(vec![(Figure::LoadP99, percentile(&trips, 0.99))])
         }
-        Measure::Peers | Measure::Chain | Measure::Changes => anyhow::bail!("{measure:?} has beds of its own"),
+        Measure::Peers | Measure::Chain | Measure::Changes | Measure::Fair | Measure::Flood => {
+            anyhow::bail!("{measure:?} has beds of its own")
+        }
     }
 }
 

@@ -24,6 +24,10 @@ pub enum Measure {
     Chain,
     /// A thousand peers added and removed: what that takes of a lane's time.
     Changes,
+    /// A peer's round trips beside another peer's load.
+    Fair,
+    /// TCP beside a flood of handshakes.
+    Flood,
 }
 
 /// One kind of value.
@@ -57,11 +61,25 @@ pub enum Figure {
     PeersRemoved,
     /// The longest that a lane spent at once on anything but packets, all the while.
     Control,
+    /// 99th percentile of a peer's round trips beside another peer's load.
+    Fair,
+    /// The same without the load.
+    FairIdle,
+    /// The load.
+    FairLoad,
+    /// Rate of one TCP flow beside a flood of handshakes from many sources.
+    Flood,
+    /// The same from one source.
+    FloodOne,
+    /// Cookies that came back of a flood beside the flow.
+    FloodCookies,
+    /// Share of a core that a gateway takes that has nothing to do but the flood.
+    FloodCpu,
 }
 
 impl Figure {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Tcp1,
         Self::Tcp8,
         Self::Udp,
@@ -76,6 +94,13 @@ impl Figure {
         Self::PeersAdded,
         Self::PeersRemoved,
         Self::Control,
+        Self::Fair,
+        Self::FairIdle,
+        Self::FairLoad,
+        Self::Flood,
+        Self::FloodOne,
+        Self::FloodCookies,
+        Self::FloodCpu,
     ];
 
     /// The measure that it comes from.
@@ -90,6 +115,8 @@ impl Figure {
             Self::Peers | Self::PeersMemory => Measure::Peers,
             Self::Chain => Measure::Chain,
             Self::PeersAdded | Self::PeersRemoved | Self::Control => Measure::Changes,
+            Self::Fair | Self::FairIdle | Self::FairLoad => Measure::Fair,
+            Self::Flood | Self::FloodOne | Self::FloodCookies | Self::FloodCpu => Measure::Flood,
         }
     }
 
@@ -98,10 +125,13 @@ impl Figure {
     pub fn unit(self) -> &'static str {
         match self {
             Self::Tcp1 | Self::Tcp8 | Self::Udp | Self::Peers | Self::Chain => "Gbit/s",
+            Self::FairLoad | Self::Flood | Self::FloodOne => "Gbit/s",
             Self::Cpu => "CPU-s/Gbit",
             Self::IdleMedian | Self::IdleP99 | Self::LoadP99 => "µs",
-            Self::PeersAdded | Self::PeersRemoved | Self::Control => "µs",
+            Self::PeersAdded | Self::PeersRemoved | Self::Control | Self::Fair | Self::FairIdle => "µs",
             Self::Memory | Self::PeersMemory => "MB",
+            Self::FloodCookies => "1/s",
+            Self::FloodCpu => "cores",
         }
     }
 
@@ -123,6 +153,13 @@ impl Figure {
             Self::PeersAdded => "a lane's time for 1,000 new peers",
             Self::PeersRemoved => "a lane's time to let 1,000 peers go",
             Self::Control => "a lane's longest turn of control work",
+            Self::Fair => "round trip beside another peer's load, p99",
+            Self::FairIdle => "round trip without that load, p99",
+            Self::FairLoad => "that load, TCP",
+            Self::Flood => "TCP, 1 flow, handshake flood from many sources",
+            Self::FloodOne => "TCP, 1 flow, handshake flood from one source",
+            Self::FloodCookies => "cookies sent to the flood beside the flow",
+            Self::FloodCpu => "CPU time that the flood alone takes",
         }
     }
 }
@@ -144,6 +181,13 @@ impl fmt::Display for Figure {
             Self::PeersAdded => "peers-added",
             Self::PeersRemoved => "peers-removed",
             Self::Control => "control",
+            Self::Fair => "fair",
+            Self::FairIdle => "fair-idle",
+            Self::FairLoad => "fair-load",
+            Self::Flood => "flood",
+            Self::FloodOne => "flood-one",
+            Self::FloodCookies => "flood-cookies",
+            Self::FloodCpu => "flood-cpu",
         })
     }
 }

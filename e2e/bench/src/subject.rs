@@ -24,6 +24,14 @@ pub enum Subject {
     Chain,
     /// The same hops without the tunnel.
     BareChain,
+    /// A peer of a gateway of that many lanes that also has another, which sends at full speed.
+    Shared(u8),
+    /// The same peer by a gateway of its own, beside that load.
+    Apart(u8),
+    /// Gateways of that many lanes, one of which is flooded with handshakes.
+    Flooded(u8),
+    /// The same beside the same flood to a socket that discards it.
+    Discarding(u8),
 }
 
 impl Subject {
@@ -46,6 +54,10 @@ impl fmt::Display for Subject {
             Self::Crowded(lanes) => write!(f, "hawser-{lanes}-crowd"),
             Self::Chain => f.write_str("chain"),
             Self::BareChain => f.write_str("chain-vxlan"),
+            Self::Shared(lanes) => write!(f, "hawser-{lanes}-shared"),
+            Self::Apart(lanes) => write!(f, "hawser-{lanes}-apart"),
+            Self::Flooded(lanes) => write!(f, "hawser-{lanes}-flooded"),
+            Self::Discarding(lanes) => write!(f, "hawser-{lanes}-discarding"),
         }
     }
 }

@@ -51,6 +51,20 @@ pub fn figures(samples: &Samples, subjects: &[Subject]) -> String {
     table.to_string()
 }
 
+/// The figures of subjects that have beds of their own: a row each; empty where there are none.
+#[must_use]
+pub fn others(samples: &Samples, subjects: &[Subject]) -> String {
+    let mut table = new(["figure", "of", "value"]);
+    for figure in Figure::ALL {
+        for subject in samples.subjects(figure).filter(|subject| !subjects.contains(subject)) {
+            let Some(values) = samples.values(figure, subject) else { continue };
+            let what = format!("{}, {}", figure.title(), figure.unit());
+            table.add_row([what, subject.to_string(), summary(values)]);
+        }
+    }
+    if table.is_empty() { String::new() } else { table.to_string() }
+}
+
 fn summary(values: &[f64]) -> String {
     let [low, high] = spread(values);
     format!("{} ({} – {})", number(median(values)), number(low), number(high))

@@ -211,7 +211,7 @@ fn receive(
     Ok(message.address.zip(to).map(|(from, to)| (message.bytes, from.into(), to)))
 }
 
-fn send(socket: &UdpSocket, data: &[u8], from: Ipv4Addr, to: SocketAddrV4) {
+pub(crate) fn send(socket: &UdpSocket, data: &[u8], from: Ipv4Addr, to: SocketAddrV4) {
     let source = in_addr { s_addr: u32::from_ne_bytes(from.octets()) };
     let info = in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: source, ipi_addr: in_addr { s_addr: 0 } };
     let control = [ControlMessage::Ipv4PacketInfo(&info)];
