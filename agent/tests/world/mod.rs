@@ -361,6 +361,12 @@ pub async fn until<T: std::fmt::Debug, F: Future<Output = T>>(
 
 /// Shows the agents' and the broker's logs of a failed test.
 pub fn logs() {
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::layer::SubscriberExt;
+    use tracing_subscriber::util::SubscriberInitExt;
+
     let filter = std::env::var("HAWSER_LOG").unwrap_or_else(|_| "hawser_agent=debug,hawser_broker=info,warn".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let filter: Targets = filter.parse().expect("HAWSER_LOG: targets with levels");
+    let lines = tracing_subscriber::fmt::layer().with_test_writer();
+    let _ = tracing_subscriber::registry().with(lines).with(filter).try_init();
 }

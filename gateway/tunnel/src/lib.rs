@@ -6,6 +6,7 @@
 //!
 //! - [`config`]: what a tunnel is told.
 //! - [`status`]: what it tells.
+//! - `error`: why one can't start, and what to do about it.
 //! - [`keys`]: lane keys on disk; `rotation`: how lanes come to new ones.
 //! - `lane`: the threads that move packets; `session`, `udp`, `tun`, `raw`: what they move them with.
 //! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found.
@@ -13,6 +14,7 @@
 
 pub mod config;
 mod control;
+mod error;
 pub mod keys;
 mod lane;
 mod netlink;
@@ -37,11 +39,13 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::sync::watch;
 
 pub use config::{Config, LANES_MAX, PeerCluster, PeerGateway, Peers};
+pub use error::Error;
 pub use keys::{KeyError, LaneKey};
 pub use netlink::NetlinkError;
 pub use status::{ClusterStatus, LaneInfo, LaneLoad, NextKey, PathStatus, Report, RotatingPath, Rotation, Traffic};
 
 use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
+use crate::error::system;
 use crate::lane::{Lane, Parts};
 use crate::netlink::Device;
 use crate::raw::RawSender;
@@ -54,55 +58,6 @@ use crate::udp::LaneSocket;
 /// Payload that a socket may hold back: some 5 ms of what a lane decrypts, a scheduler's slice. Less loses bursts, more hides
 /// probes behind old packets.
 const RECEIVE_BUFFER: usize = 4 << 20;
-
-/// Why a tunnel could not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The number of lanes is out of range.
-    #[error("{0} lanes: a gateway runs 1 to {LANES_MAX}")]
-    Lanes(usize),
-    /// A key can't be used.
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    /// The TUN device can't be made.
-    #[error("the TUN device {device} can't be made")]
-    Tun {
-        /// Its name.
-        device: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A port can't be bound.
-    #[error("UDP port {port} ({family}) of lane {lane} can't be opened")]
-    Port {
-        /// The lane.
-        lane: usize,
-        /// The port.
-        port: u16,
-        /// The family.
-        family: IpFamily,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The kernel refused to set the device up.
-    #[error(transparent)]
-    Netlink(#[from] NetlinkError),
-    /// Something else the system refused.
-    #[error("{action} failed")]
-    System {
-        /// What was being done.
-        action: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-}
-
-fn system(action: &'static str) -> impl Fn(std::io::Error) -> Error {
-    move |source| Error::System { action, source }
-}
 
 /// A running tunnel. Its kernel state goes with it.
 pub struct Tunnel {
