@@ -57,6 +57,8 @@ drop_reasons! {
     IngressHost = "ingress_host",
     /// From a peer: a probe that is malformed or not for this lane.
     BadProbe = "bad_probe",
+    /// From a peer that keeps the queue of all long.
+    QueueLong = "queue_long",
     /// From the network: not a WireGuard message, or for no session of ours.
     NotOurs = "not_ours",
     /// From the network: a WireGuard message that does not authenticate, or a repeated one.

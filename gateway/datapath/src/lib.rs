@@ -11,6 +11,7 @@
 //! - [`packet`], [`hash`], [`checksum`]: views of packets and sums over them.
 //! - [`prefixes`], [`buckets`], [`forwarding`]: destination → cluster → path; [`selector`] keeps it current.
 //! - [`check`], [`counters`]: what may pass, and what did not.
+//! - [`fair`]: whose packets go when they wait too long.
 //! - [`mss`], [`icmp`], [`limit`]: what is rewritten and answered.
 //! - [`offload`]: superpackets of TUN devices, cut and joined.
 //! - [`probe`]: the probe inside a tunnel. [`pmtu`]: the largest packet that a path takes.
@@ -20,6 +21,7 @@ pub mod buckets;
 pub mod check;
 pub mod checksum;
 pub mod counters;
+pub mod fair;
 pub mod forwarding;
 pub mod hash;
 pub mod icmp;
@@ -35,6 +37,7 @@ pub mod selector;
 
 pub use check::Policy;
 pub use counters::{Counters, DropReason};
+pub use fair::{Fair, Verdict};
 pub use forwarding::{Forwarding, PathIndex, Route};
 pub use limit::Limiter;
 pub use packet::{Malformed, Packet};

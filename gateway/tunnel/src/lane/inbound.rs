@@ -3,12 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 
 use hawser_datapath::probe::{self, Probe};
-use hawser_datapath::{DropReason, Packet, mss};
+use hawser_datapath::{DropReason, Packet, Verdict, mss};
 use hawser_liveness::Time;
 
 use super::{BURST, Lane};
-use crate::session::{Admitted, MESSAGE_MAX, Opened, Session as _, data_receiver, response_receiver};
+use crate::session::{Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Session as _, data_receiver, response_receiver};
 use crate::udp::{IcmpKind, Received};
+
+/// What a probe that tells that a path is alive is on the wire.
+const PROBE: usize = probe::LEN + SEAL_OVERHEAD;
 
 /// Inner packets of one batch of datagrams, all of one peer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -41,6 +44,7 @@ impl Lane {
         let from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
         let mut last: Option<(u32, usize)> = None;
         let mut tally = Tally::default();
+        let mut verdict = Verdict::Take;
         for datagram in data.chunks(received.stride.max(1)) {
             let Some(receiver) = data_receiver(datagram) else {
                 self.message(datagram, from);
@@ -56,9 +60,18 @@ impl Lane {
                     };
                     self.count(last, std::mem::take(&mut tally), now);
                     last = Some((receiver, pair));
+                    let path = self.peers.pairs[pair].path;
+                    verdict = self.fair.handle_received(path, received.len, received.waited(), now);
                     pair
                 }
             };
+            if verdict != Verdict::Take && !may_be_probe(datagram, received) {
+                self.counters.dropped(DropReason::QueueLong);
+                if verdict == Verdict::DropOne {
+                    verdict = Verdict::Take;
+                }
+                continue;
+            }
             self.data(pair, datagram, from, received, &mut tally, now);
         }
         self.count(last, tally, now);
@@ -244,4 +257,10 @@ impl Lane {
             self.counters.dropped_many(DropReason::TunFailed, lost);
         }
     }
+}
+
+/// Whether a datagram may be a probe, which tells that a path is alive, by what can be seen of it.
+fn may_be_probe(datagram: &[u8], received: &Received) -> bool {
+    let alone = received.len == datagram.len() || datagram.len() < received.stride;
+    alone && datagram.len() <= PROBE
 }

@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use hawser_datapath::{Counters, Limiter, PathSet, Policy};
+use hawser_datapath::{Counters, Fair, Limiter, PathSet, Policy};
 use hawser_liveness::Time;
 use hawser_model::IpFamily;
 use nix::poll::{PollFd, PollFlags, ppoll};
@@ -75,6 +75,7 @@ pub(crate) struct Lane {
     timers: Timers,
     counters: Arc<Counters>,
     limiter: Limiter,
+    fair: Fair,
     batch: Batch,
     segments: TunPackets,
     writes: TunWrites,
@@ -105,6 +106,7 @@ impl Lane {
             timers: Timers::new(now),
             counters: Arc::clone(&shared.counters[parts.index]),
             limiter: Limiter::new(),
+            fair: Fair::default(),
             batch: Batch::new(),
             segments: TunPackets::new(),
             writes: TunWrites::new(parts.tun.udp_gso()),
