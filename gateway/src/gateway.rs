@@ -25,8 +25,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::drain::Drain;
+use crate::heap;
 use crate::memory::{Memory, Roster};
-use crate::plan::{Plan, Problem, lane_spec, plan};
+use crate::plan::{Plan, Problem, lane_spec};
+use crate::planner::Planner;
 use crate::publish::{self, Publisher};
 use crate::resolve::{self, Answers};
 use crate::responder::{Counts, Responder, Said};
@@ -61,6 +63,7 @@ pub(crate) struct Gateway {
     counts: Counts,
     memory: Memory,
     views: Views,
+    planner: Planner,
     names: watch::Sender<BTreeSet<String>>,
     answers: watch::Receiver<Answers>,
     said: watch::Sender<Arc<Said>>,
@@ -73,6 +76,7 @@ pub(crate) struct Gateway {
     nodes: Vec<hawser_model::NodeName>,
     local_api: Option<ReadyHandle>,
     stopping: bool,
+    untidy: bool,
 }
 
 impl Gateway {
@@ -108,6 +112,7 @@ impl Gateway {
             counts,
             memory,
             views,
+            planner: Planner::default(),
             names,
             answers,
             said: watch::channel(Arc::default()).0,
@@ -117,6 +122,7 @@ impl Gateway {
             nodes: Vec::new(),
             local_api: Some(readiness.handle("local API")),
             stopping: false,
+            untidy: false,
         };
         (gateway, resolve::run(names_rx, answers_tx))
     }
@@ -137,7 +143,7 @@ impl Gateway {
                 () = token.cancelled() => break,
                 more = changes.next() => if !more { bail!("The local API is closed") },
                 () = next_state(&mut self.states) => {}
-                () = tokio::time::sleep(INTERVAL) => {}
+                () = tokio::time::sleep(INTERVAL) => if std::mem::take(&mut self.untidy) { heap::trim() },
             }
         }
         self.stop().await;
@@ -191,7 +197,7 @@ impl Gateway {
         };
         let lanes = self.lanes();
         let answers = Arc::clone(&self.answers.borrow());
-        let mut next = match plan(inputs, &roster, &self.config.node, &lanes, &answers) {
+        let mut next = match self.planner.plan(inputs, &roster, &self.config.node, &lanes, &answers) {
             Ok(plan) => plan,
             Err(problem) => {
                 self.note_problems(BTreeSet::from([problem]));
@@ -201,8 +207,8 @@ impl Gateway {
         if lanes.is_empty() {
             self.start(&next).await?;
             let lanes = self.lanes();
-            next = plan(inputs, &roster, &self.config.node, &lanes, &answers)
-                .map_err(|problem| anyhow::anyhow!("{problem}"))?;
+            let planned = self.planner.plan(inputs, &roster, &self.config.node, &lanes, &answers);
+            next = planned.map_err(|problem| anyhow::anyhow!("{problem}"))?;
         }
         self.note_problems(std::mem::take(&mut next.problems));
         self.names.send_if_modified(|names| {
@@ -218,7 +224,7 @@ impl Gateway {
                 bail!("A lane of the tunnel ended: was its device {} removed?", self.config.device);
             }
             tunnel.set_draining(next.draining || self.stopping);
-            tunnel.apply(next.peers.clone());
+            tunnel.apply(Arc::clone(&next.peers));
             let settled = tunnel.settled();
             state.cluster = next.peers.cluster.to_string();
             state.draining = next.draining;
@@ -229,6 +235,11 @@ impl Gateway {
             self.shared.lock().roster_revision = roster.revision;
         } else {
             tracing::warn!(roster = roster.revision, "lanes have not taken the peers over yet");
+        }
+        if self.planner.take_new() {
+            // What the change needed, before sessions take more; and once more when all is calm.
+            heap::trim();
+            self.untidy = true;
         }
         self.say();
         self.respond();
@@ -273,6 +284,7 @@ impl Gateway {
             tracing::info!("no member of a cluster set any more: tunnel stopped");
         }
         self.memory.clear();
+        self.planner.clear();
         self.rotation = Rotation::default();
         self.publisher.remove().await;
     }

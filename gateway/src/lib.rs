@@ -8,14 +8,17 @@
 //! - `memory`: roster and peers on disk.
 //! - `drain`: how far a drain is; `rotation`: when keys are replaced; both pure.
 //! - `gateway`: the loop that applies the plan to the tunnel (`hawser-tunnel`); `publish`: this gateway's own object.
+//! - `planner`: the last plan; [`heap`]: the memory that all of it takes.
 //! - `responder`: answers the route agents (`hawser-route-agent`).
 //! - `resolve`: candidates that are names. `state`, `metrics`: what the admin endpoint tells.
 
 mod drain;
 mod gateway;
+pub mod heap;
 mod memory;
 mod metrics;
 mod plan;
+mod planner;
 mod publish;
 mod resolve;
 mod responder;

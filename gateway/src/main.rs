@@ -12,21 +12,8 @@ struct Cli {
     args: hawser_gateway::Args,
 }
 
-/// Bytes by which the heap grows and shrinks.
-const HEAP_STEP: i32 = 1 << 20;
-
-/// One heap for all threads: the packet path allocates nothing, and what others leave free in heaps of their own is lost.
-#[expect(unsafe_code, reason = "the allocator's settings have no safe interface")]
-fn share_heap() {
-    use nix::libc::{M_ARENA_MAX, M_TOP_PAD, M_TRIM_THRESHOLD, mallopt};
-    for (setting, value) in [(M_ARENA_MAX, 1), (M_TOP_PAD, HEAP_STEP), (M_TRIM_THRESHOLD, 2 * HEAP_STEP)] {
-        // SAFETY: sets a number, before any other thread runs. Where it is refused, only memory is lost.
-        unsafe { mallopt(setting, value) };
-    }
-}
-
 fn main() -> anyhow::Result<()> {
-    share_heap();
+    hawser_gateway::heap::share();
     run()
 }
 

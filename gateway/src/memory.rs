@@ -5,7 +5,7 @@
 //! restarted gateway carry packets before agent, broker or local API say anything. Both end with the membership.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, BufWriter, IntoInnerError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -74,13 +74,14 @@ impl Memory {
 
     /// Notes what is applied now.
     pub(crate) fn remember(&mut self, inputs: &Inputs) {
-        if self.inputs.as_ref() == Some(inputs) {
+        if self.inputs.as_ref() != Some(inputs)
+            && let Err(error) = write(&self.dir.join(INPUTS), inputs)
+        {
+            tracing::warn!(%error, "the applied peers can't be kept on disk");
             return;
         }
-        match write(&self.dir.join(INPUTS), inputs) {
-            Ok(()) => self.inputs = Some(inputs.clone()),
-            Err(error) => tracing::warn!(%error, "the applied peers can't be kept on disk"),
-        }
+        // Equal ones too: objects that nobody else has any more are let go of.
+        self.inputs = Some(inputs.clone());
     }
 
     /// The request for new keys that was answered last.
@@ -136,9 +137,10 @@ fn read<T: DeserializeOwned>(path: &Path) -> Option<T> {
 /// Replaces a file so that a crash leaves the old or the new one.
 fn write<T: Serialize>(path: &Path, value: &T) -> io::Result<()> {
     let draft = path.with_extension("json.new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(&serde_json::to_vec(value)?)?;
-    file.sync_all()?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    let mut writer = BufWriter::new(file);
+    serde_json::to_writer(&mut writer, value)?;
+    writer.into_inner().map_err(IntoInnerError::into_error)?.sync_all()?;
     fs::rename(&draft, path)?;
     path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hawser_api::convert::{Invalid, remote_cluster};
-use hawser_api::hawser::{self, GatewayNodeSpec, LaneSpec, RemoteClusterSpec, RosterMember};
+use hawser_api::hawser::{GatewayNodeSpec, LaneSpec, RemoteClusterSpec, RosterMember};
 use hawser_model::{Candidate, ClusterId, IpFamily, NodeName, PrefixSet, RemoteCluster};
 use hawser_tunnel::{LaneInfo, PeerCluster, PeerGateway, Peers};
 use ipnet::IpNet;
@@ -41,7 +42,7 @@ impl fmt::Display for Problem {
 /// What follows from the inputs.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) peers: Peers,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) spec: GatewayNodeSpec,
     pub(crate) draining: bool,
     pub(crate) nodes: Vec<NodeName>,
@@ -104,10 +105,10 @@ pub(crate) fn plan(
     let mut names = BTreeSet::new();
     let mut clusters: Vec<PeerCluster> = Vec::new();
     for remote in &inputs.remotes {
-        if !is_member(remote, roster) || remote.cluster_id == inputs.cluster_id {
+        if !is_member(remote.spec(), roster) || remote.spec().cluster_id == inputs.cluster_id {
             continue;
         }
-        match remote_cluster(&hawser::RemoteCluster::new(&remote.cluster_id, remote.clone())) {
+        match remote_cluster(&remote.0) {
             Ok((remote, skipped)) => {
                 problems.0.extend(skipped.into_iter().map(Problem::from));
                 clusters.push(peer_cluster(remote, answers, &mut names));
@@ -126,7 +127,7 @@ pub(crate) fn plan(
         preferred_prefixes: preferred,
     };
     Ok(Plan {
-        peers: Peers { cluster, prefixes, addresses, clusters },
+        peers: Arc::new(Peers { cluster, prefixes, addresses, clusters }),
         spec,
         draining: inputs.drained_nodes.iter().any(|n| n == node.as_str()),
         nodes: inputs.nodes.iter().filter_map(|n| NodeName::new(&n.name).ok()).collect(),
@@ -179,6 +180,7 @@ fn peer_cluster(
 mod tests {
     use super::*;
     use crate::view::NodeFacts;
+    use crate::view::Remote;
     use hawser_api::hawser::RemoteGateway;
 
     fn gateway(node: &str, candidates: &[&str]) -> RemoteGateway {
@@ -211,7 +213,7 @@ mod tests {
                 pod_cidrs: vec!["10.1.1.0/24".to_owned(), "fd01:0:0:1::/64".to_owned()],
                 candidates: vec!["192.0.2.1".to_owned()],
             }],
-            remotes,
+            remotes: remotes.into_iter().map(Remote::from).collect(),
         }
     }
 

@@ -9,7 +9,7 @@ use hawser_api::hawser::{GatewayDrain, GatewayNode, KeyRotation, Membership, Rem
 use hawser_api::labels;
 use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Key;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::memory::Roster;
 use crate::rotation::Wishes;
@@ -32,7 +32,37 @@ pub(crate) struct Inputs {
     pub(crate) prefixes: Vec<String>,
     pub(crate) drained_nodes: Vec<String>,
     pub(crate) nodes: Vec<NodeFacts>,
-    pub(crate) remotes: Vec<RemoteClusterSpec>,
+    pub(crate) remotes: Vec<Remote>,
+}
+
+/// Another cluster: the local API's own object, which is not copied. On disk it is its spec.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(from = "RemoteClusterSpec")]
+pub(crate) struct Remote(pub(crate) Arc<RemoteCluster>);
+
+impl Remote {
+    pub(crate) fn spec(&self) -> &RemoteClusterSpec {
+        &self.0.spec
+    }
+}
+
+impl From<RemoteClusterSpec> for Remote {
+    fn from(spec: RemoteClusterSpec) -> Self {
+        Self(Arc::new(RemoteCluster::new(&spec.cluster_id.clone(), spec)))
+    }
+}
+
+impl Serialize for Remote {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.spec().serialize(serializer)
+    }
+}
+
+impl PartialEq for Remote {
+    fn eq(&self, other: &Self) -> bool {
+        let name = |remote: &Self| remote.0.metadata.name.clone();
+        Arc::ptr_eq(&self.0, &other.0) || self.spec() == other.spec() && name(self) == name(other)
+    }
 }
 
 /// What a full look at the local API found.
@@ -81,7 +111,7 @@ pub(crate) fn look(
         prefixes: membership.spec.prefixes.clone(),
         drained_nodes: drained(membership, drains),
         nodes: nodes.values().map(|node| facts(node)).collect(),
-        remotes: remotes.values().map(|r| r.spec.clone()).collect(),
+        remotes: remotes.values().map(|r| Remote(Arc::clone(r))).collect(),
     };
     Seen::Member { inputs: Box::new(inputs), roster }
 }

@@ -96,7 +96,7 @@ impl Bed {
             }
             Subject::WireguardGo | Subject::Gotatun | Subject::Boringtun => (plain::ends(subject, dir)?, Box::new(())),
             Subject::Hawser(lanes) | Subject::OtherHawser(lanes) => (hawser::ends(subject, lanes, dir)?, Box::new(())),
-            Subject::Crowded(lanes) => {
+            Subject::Crowded(lanes) | Subject::Asked(lanes) => {
                 let (ends, crowd) = hawser::crowded_ends(subject, lanes, dir)?;
                 (ends, Box::new(crowd))
             }

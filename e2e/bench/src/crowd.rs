@@ -1,5 +1,5 @@
 //! A thousand peers in one process: each has a WireGuard key, an address and a prefix of its own, answers handshakes and
-//! probes, and probes by itself once a second, as an idle gateway does. They carry no traffic.
+//! probes; on request it also probes by itself once a second, as an idle gateway does. They carry no traffic.
 //!
 //! The process is the program `hawser-bench-crowd`; [`Crowd`] runs it on a host behind the gateway's. [`responder`] is what
 //! the program does.
@@ -75,11 +75,11 @@ pub fn cluster(index: u32) -> RemoteClusterSpec {
 }
 
 impl Crowd {
-    /// Starts `count` peers on a host of their own, wired to `gateway`, whose lanes have these keys.
+    /// Starts `count` peers on a host of their own, wired to `gateway`, whose lanes have these keys. `asks`: they probe, too.
     ///
     /// # Errors
     /// When the program is missing or the kernel refuses.
-    pub fn start(gateway: &Netns, count: u32, keys: &[String], logs: &Path) -> Result<Self> {
+    pub fn start(gateway: &Netns, count: u32, asks: bool, keys: &[String], logs: &Path) -> Result<Self> {
         let host = Netns::new("crowd", None)?;
         gateway.ip(&format!("link add crowd0 type veth peer name eth0 netns {}", host.path().display()))?;
         gateway.ip("link set crowd0 up")?;
@@ -91,6 +91,9 @@ impl Crowd {
         host.ip("route add default via 192.0.3.1")?;
         let mut command = Command::new(binary("hawser-bench-crowd")?);
         command.args(["--peers", &count.to_string()]).args(keys.iter().flat_map(|key| ["--key", key]));
+        if asks {
+            command.arg("--ask");
+        }
         let process = Process::start(&host, "crowd", command, logs)?;
         Ok(Self { process, sessions: count as usize * keys.len(), _host: host })
     }

@@ -72,7 +72,7 @@ pub fn goals() -> Vec<Goal> {
     let crowded = Crowded(2);
     goals.push(Goal { figure: Figure::PeersMemory, of: crowded, to: None, bound: AtMost(64.0), aim: 32.0 });
     goals.push(Goal { figure: Figure::Peers, of: crowded, to: Some(Hawser(2)), bound: AtLeast(0.95), aim: 1.0 });
-    for figure in [Figure::PeersAdded, Figure::PeersRemoved, Figure::Control] {
+    for figure in [Figure::PeersAdded, Figure::PeersRemoved] {
         goals.push(Goal { figure, of: crowded, to: None, bound: AtMost(1000.0), aim: 500.0 });
     }
     goals.push(Goal { figure: Figure::Chain, of: Chain, to: Some(BareChain), bound: AtLeast(0.3), aim: 0.4 });

@@ -56,7 +56,8 @@ pub fn ends_and_lanes(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 
 /// When a program is missing or does not come up, or a peer is not reached.
 pub fn crowded_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Crowd)> {
     let (ends, [first, _]) = start(subject, lanes, dir, CROWD)?;
-    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys(first), dir)?;
+    let asks = matches!(subject, Subject::Asked(_));
+    let crowd = Crowd::start(&ends[0].ns, CROWD, asks, &keys(first), dir)?;
     let state = dir.join("state-1");
     wait_for("a thousand peers to be reached", START, || {
         let report = report(&state)?;
@@ -82,7 +83,7 @@ pub struct Members {
 /// When a program is missing or does not come up.
 pub fn changing_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2], Members)> {
     let (ends, [first, _]) = start(subject, lanes, dir, 0)?;
-    let crowd = Crowd::start(&ends[0].ns, CROWD, &keys(first), dir)?;
+    let crowd = Crowd::start(&ends[0].ns, CROWD, false, &keys(first), dir)?;
     let (dir, state) = (dir.join("site-1"), dir.join("state-1"));
     agent::learn(&dir, (0..CROWD).map(crowd::cluster).collect())?;
     Ok((ends, Members { dir, state, revision: 1, _crowd: crowd }))

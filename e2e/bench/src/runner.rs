@@ -156,10 +156,10 @@ fn take(
     }
 }
 
-/// With and without a thousand idle peers, set up anew for each turn.
+/// With and without a thousand idle peers, that answer or also ask, set up anew for each turn.
 fn peers(plan: Plan, root: &Path, samples: &mut Samples, tell: &mut dyn FnMut(&str)) -> Result<()> {
     for round in 0..plan.rounds {
-        for &subject in order(&[Subject::Hawser(2), Subject::Crowded(2)], round) {
+        for &subject in order(&[Subject::Hawser(2), Subject::Crowded(2), Subject::Asked(2)], round) {
             // Sites and keys are those of this turn only.
             let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(root)?;
             tell(&format!("round {} of {}: setting up {subject}", round + 1, plan.rounds));

@@ -18,8 +18,10 @@ pub enum Subject {
     Boringtun,
     /// Nothing between the hosts: the wire itself.
     Raw,
-    /// `hawser-gateway` with that many lanes and a thousand idle peers beside the active one.
+    /// `hawser-gateway` with that many lanes and a thousand idle peers beside the active one, which answer its probes.
     Crowded(u8),
+    /// The same, where each of them also probes by itself once a second.
+    Asked(u8),
     /// From pod to pod over all hops, through the tunnel.
     Chain,
     /// The same hops without the tunnel.
@@ -52,6 +54,7 @@ impl fmt::Display for Subject {
             Self::Boringtun => f.write_str("boringtun-cli"),
             Self::Raw => f.write_str("raw"),
             Self::Crowded(lanes) => write!(f, "hawser-{lanes}-crowd"),
+            Self::Asked(lanes) => write!(f, "hawser-{lanes}-asked"),
             Self::Chain => f.write_str("chain"),
             Self::BareChain => f.write_str("chain-vxlan"),
             Self::Shared(lanes) => write!(f, "hawser-{lanes}-shared"),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use hawser_liveness::{ClusterState, Time};
 use hawser_model::ClusterId;
-use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE, VXLAN_DEVICE};
+use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, VXLAN_DEVICE};
 use tokio::sync::watch;
 
 use crate::netlink::{Desired, Device, Route};
@@ -146,24 +146,6 @@ fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> D
 /// IPv6 needs it of every link.
 pub(crate) const MTU_MIN: u16 = 1280;
 
-/// The largest inner packet towards a gateway at these addresses, by the routes to them now.
-pub(crate) fn inner_mtu(addresses: &[std::net::IpAddr]) -> u16 {
-    let outer = addresses.iter().filter_map(|&a| crate::udp::route_mtu(a)).min().unwrap_or(1500);
-    // 65,535 is loopback's; nothing is gained above jumbo frames.
-    outer.min(9216).saturating_sub(hawser_model::defaults::WIREGUARD_OVERHEAD).max(hawser_datapath::pmtu::BASE)
-}
-
-/// The addresses of this host's links. Those on Hawser's own devices are the node's place inside the cluster's prefixes.
-pub(crate) fn host_addresses() -> Vec<std::net::IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else { return Vec::new() };
-    let address = |storage: nix::sys::socket::SockaddrStorage| -> Option<std::net::IpAddr> {
-        let v4 = storage.as_sockaddr_in().map(|a| a.ip().into());
-        v4.or_else(|| storage.as_sockaddr_in6().map(|a| a.ip().into()))
-    };
-    let foreign = interfaces.filter(|i| i.interface_name != TUN_DEVICE && i.interface_name != VXLAN_DEVICE);
-    foreign.filter_map(|i| i.address.and_then(address)).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +163,7 @@ mod tests {
             addresses: vec!["10.1.0.1".parse().unwrap()],
             ..Peers::none(ClusterId::new("west").unwrap())
         };
-        Snapshot::new(peers, None, |_| 1420, Vec::new())
+        Snapshot::new(peers.into(), None, |_| 1420, Vec::new())
     }
 
     #[test]

@@ -9,7 +9,7 @@
 //! - `error`: why one can't start, and what to do about it.
 //! - [`keys`]: lane keys on disk; `rotation`: how lanes come to new ones.
 //! - `lane`: the threads that move packets; `session`, `udp`, `tun`, `raw`: what they move them with.
-//! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found.
+//! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found; `links`: the host's others.
 //! - `shared`, `snapshot`: what lanes and control have in common.
 
 pub mod config;
@@ -17,6 +17,7 @@ mod control;
 mod error;
 pub mod keys;
 mod lane;
+mod links;
 mod netlink;
 mod raw;
 mod rotation;
@@ -44,9 +45,10 @@ pub use keys::{KeyError, LaneKey};
 pub use netlink::NetlinkError;
 pub use status::{ClusterStatus, LaneInfo, LaneLoad, NextKey, PathStatus, Report, RotatingPath, Rotation, Traffic};
 
-use crate::control::{Control, MTU_MIN, host_addresses, inner_mtu};
+use crate::control::{Control, MTU_MIN};
 use crate::error::system;
 use crate::lane::{Lane, Parts};
+use crate::links::Links;
 use crate::netlink::Device;
 use crate::raw::RawSender;
 use crate::rotation::Keys;
@@ -98,7 +100,7 @@ impl Tunnel {
             doors.push(door);
             rings.push(ring);
         }
-        let snapshot = Snapshot::new(Peers::none(cluster), None, inner_mtu, Vec::new());
+        let snapshot = Snapshot::new(Arc::new(Peers::none(cluster)), None, |_| MTU_MIN, Vec::new());
         let shared = Shared::new(snapshot.with_identities(keys.identities()), doors);
         let (sender, states) = watch::channel(Arc::default());
         let control = Control { shared: Arc::clone(&shared), device, states: sender };
@@ -117,24 +119,23 @@ impl Tunnel {
         Ok(tunnel)
     }
 
-    /// Replaces all peers. Sessions of peers that stay go on; those of peers that go end with each lane's next turn.
-    pub fn apply(&self, peers: Peers) {
+    /// Replaces all peers. Sessions of peers that stay go on; those of peers that go end with each lane's next turn. Also
+    /// looks whether the host's links and routes changed.
+    pub fn apply(&self, peers: Arc<Peers>) {
         let _keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.shared.snapshot.load();
-        let next = Snapshot::new(peers, Some(&current), inner_mtu, host_addresses());
-        let unchanged = *next.peers == *current.peers
-            && next.hosts == current.hosts
-            && next.paths.iter().zip(&current.paths).all(|(a, b)| a.max_mtu == b.max_mtu && a.addresses == b.addresses);
-        if unchanged {
+        let (current, links) = (self.shared.snapshot.load(), Links::look());
+        if current.is_of(&peers, |a| links.inner_mtu(a), links.addresses()) {
             return;
         }
+        let next = Snapshot::new(peers, Some(&current), |a| links.inner_mtu(a), links.addresses());
         next.warn_refused(&current);
         self.take_up(next);
     }
 
     /// Puts a snapshot in force. The caller holds the keys, so that nobody else does so at the same time.
     pub(crate) fn take_up(&self, next: Snapshot) {
-        let layout = Layout::new(&next.peers.prefixes, &next.clusters);
+        let clusters: Vec<_> = next.peers.clusters.iter().map(PeerCluster::to_model).collect();
+        let layout = Layout::new(&next.peers.prefixes, &clusters);
         for Skipped { cluster, prefix, overlaps } in layout.skipped() {
             tracing::warn!(%cluster, %prefix, %overlaps, "a prefix is left out: it overlaps another cluster's or our own");
         }

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use hawser_model::PublicKey;
 
-use crate::control::{host_addresses, inner_mtu};
 use crate::keys::{self, KeyError, LaneKey};
+use crate::links::Links;
 use crate::session::{Admitted, Identity};
 use crate::shared::Door;
 use crate::snapshot::Snapshot;
@@ -123,8 +123,9 @@ impl Tunnel {
         let result = change(&mut keys);
         // What was done before an error is in force on disk, so it is here.
         let current = self.shared.snapshot.load();
-        let peers = (*current.peers).clone();
-        let next = Snapshot::new(peers, Some(&current), inner_mtu, host_addresses()).with_identities(keys.identities());
+        let (peers, links) = (Arc::clone(&current.peers), Links::look());
+        let next = Snapshot::new(peers, Some(&current), |a| links.inner_mtu(a), links.addresses());
+        let next = next.with_identities(keys.identities());
         if begins {
             keys.since = next.revision;
         }

@@ -7,9 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hawser_datapath::{pmtu, probe};
-use hawser_model::{ClusterId, Lane, NodeName, PublicKey, RemoteCluster};
+use hawser_model::{ClusterId, Lane, NodeName, PublicKey};
 
-use crate::config::{PeerCluster, PeerGateway, Peers};
+use crate::config::{PeerGateway, Peers};
 use crate::rotation::Identities;
 use crate::shared::Board;
 
@@ -65,8 +65,6 @@ pub(crate) struct Snapshot {
     /// Grows with each snapshot.
     pub(crate) revision: u64,
     pub(crate) peers: Arc<Peers>,
-    /// The clusters of `peers`, as the path set takes them.
-    pub(crate) clusters: Vec<RemoteCluster>,
     /// Addresses of this host that no peer may reach.
     pub(crate) hosts: Vec<IpAddr>,
     /// Paths in the order of `peers`: lanes, control and reports all count them by this.
@@ -82,13 +80,12 @@ impl Snapshot {
     /// Lays `peers` out. `previous` gives paths that stay their boards, and the lanes their keys; `mtu` tells the largest inner
     /// packet towards a set of addresses, `hosts` are the addresses of this host's links.
     pub(crate) fn new(
-        peers: Peers,
+        peers: Arc<Peers>,
         previous: Option<&Self>,
         mtu: impl Fn(&[IpAddr]) -> u16,
-        mut hosts: Vec<IpAddr>,
+        hosts: Vec<IpAddr>,
     ) -> Self {
-        // Answers to what the host itself sends come to its address inside the cluster's prefixes.
-        hosts.retain(|a| !peers.addresses.contains(a));
+        let hosts = out_of_reach(&peers, hosts);
         let known: HashMap<&PathKey, &PathSpec> =
             previous.iter().flat_map(|p| &p.paths).map(|path| (&path.key, path)).collect();
         let mut next_number = previous.map_or(1, |p| p.next_number);
@@ -122,10 +119,16 @@ impl Snapshot {
             of_clusters.push(first..paths.len());
         }
         drop(known);
-        let clusters = peers.clusters.iter().map(PeerCluster::to_model).collect();
         let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
         let revision = previous.map_or(1, |p| p.revision + 1);
-        Self { revision, peers: Arc::new(peers), clusters, hosts, paths, of_clusters, next_number, identities }
+        Self { revision, peers, hosts, paths, of_clusters, next_number, identities }
+    }
+
+    /// Whether it would be the same if it were made anew.
+    pub(crate) fn is_of(&self, peers: &Arc<Peers>, mtu: impl Fn(&[IpAddr]) -> u16, hosts: Vec<IpAddr>) -> bool {
+        (Arc::ptr_eq(&self.peers, peers) || self.peers == *peers)
+            && self.hosts == out_of_reach(peers, hosts)
+            && self.paths.iter().all(|path| path.max_mtu == mtu(&path.addresses))
     }
 
     /// The same with these keys.
@@ -154,6 +157,12 @@ impl Snapshot {
     }
 }
 
+/// Addresses of this host's links, without those to which answers come to what the host itself sends into the tunnel.
+fn out_of_reach(peers: &Peers, mut hosts: Vec<IpAddr>) -> Vec<IpAddr> {
+    hosts.retain(|a| !peers.addresses.contains(a));
+    hosts
+}
+
 /// Where the probes of a gateway's lanes come from: worked out once per key.
 fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<(PublicKey, Ipv6Addr)> {
     let keys = peer.gateway.lanes.iter().flat_map(|lane| iter::once(lane.public_key).chain(lane.next_public_key));
@@ -177,6 +186,7 @@ fn outer_addresses(peers: &Peers, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAdd
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::PeerCluster;
     use hawser_model::{Gateway, PrefixSet};
 
     fn peers(address: &str) -> Peers {
@@ -211,20 +221,20 @@ mod tests {
             ("2001:db8::1", true),
             ("0.0.0.0", false),
         ] {
-            let snapshot = Snapshot::new(peers(address), None, |_| 1420, Vec::new());
+            let snapshot = Snapshot::new(peers(address).into(), None, |_| 1420, Vec::new());
             assert_eq!(!snapshot.paths[0].addresses.is_empty(), kept, "{address}");
         }
     }
 
     #[test]
     fn a_path_keeps_its_board_until_its_cluster_joins_anew() {
-        let first = Snapshot::new(peers("192.0.2.1"), None, |_| 1420, Vec::new());
-        let second = Snapshot::new(peers("192.0.2.2"), Some(&first), |_| 1420, Vec::new());
+        let first = Snapshot::new(peers("192.0.2.1").into(), None, |_| 1420, Vec::new());
+        let second = Snapshot::new(peers("192.0.2.2").into(), Some(&first), |_| 1420, Vec::new());
         assert_eq!(second.revision, 2);
         assert!(Arc::ptr_eq(&first.paths[0].board, &second.paths[0].board));
         let mut renewed = peers("192.0.2.2");
         renewed.clusters[0].generation = 2;
-        let third = Snapshot::new(renewed, Some(&second), |_| 1420, Vec::new());
+        let third = Snapshot::new(renewed.into(), Some(&second), |_| 1420, Vec::new());
         assert!(!Arc::ptr_eq(&first.paths[0].board, &third.paths[0].board));
         let numbers = [&first, &second, &third].map(|s| s.paths[0].number);
         assert_eq!((numbers[0], numbers[0] + 1), (numbers[1], numbers[2]), "a number is a path's for good");

@@ -385,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_path_waits_for_its_last_lane() {
-        let snapshot = Snapshot::new(Peers::none(ClusterId::new("west").unwrap()), None, |_| 1420, Vec::new());
+        let snapshot = Snapshot::new(Peers::none(ClusterId::new("west").unwrap()).into(), None, |_| 1420, Vec::new());
         let next_key = |rows: &[(u64, State, Option<NextKey>)]| {
             let row = |&(revision, state, next_key): &(u64, State, Option<NextKey>)| LaneStatus {
                 revision,

@@ -1,7 +1,7 @@
 //! A lane's UDP sockets: segmentation offload out, coalesced datagrams in, ICMP errors with what they quote.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
@@ -203,33 +203,7 @@ fn classify(e: &libc::sock_extended_err) -> IcmpKind {
     }
 }
 
-/// The MTU of the link that outer packets to `to` leave by; `None` when there is no route. What ICMP errors made the kernel
-/// believe about the path does not count: anybody can send them.
-pub(crate) fn route_mtu(to: IpAddr) -> Option<u16> {
-    let (domain, level, name) = match to {
-        IpAddr::V4(_) => (Domain::IPV4, libc::IPPROTO_IP, libc::IP_MTU),
-        IpAddr::V6(_) => (Domain::IPV6, libc::IPPROTO_IPV6, libc::IPV6_MTU),
-    };
-    let socket = Socket::new(domain, Type::DGRAM.cloexec(), Some(Protocol::UDP)).ok()?;
-    setsockopt(&socket, sockopt::Mark, &OUTER_MARK).ok()?;
-    // Port 9 is discard; connecting a UDP socket sends nothing.
-    socket.connect(&SocketAddr::new(to, 9).into()).ok()?;
-    let link = socket.local_addr().ok().and_then(|a| a.as_socket()).and_then(|a| link_mtu(&socket, a.ip()));
-    let mtu = link.or_else(|| get_int(&socket, level, name).ok())?;
-    Some(u16::try_from(mtu).unwrap_or(u16::MAX))
-}
-
-/// The MTU of the link that has this address; `None` for loopback, where it may be just kept.
-fn link_mtu(socket: &Socket, address: IpAddr) -> Option<i32> {
-    let links = nix::ifaddrs::getifaddrs().ok()?;
-    let mut with_it = links.filter(|i| {
-        let own = i.address.as_ref().and_then(to_std).map(|a| a.ip());
-        own == Some(address) && !i.flags.contains(nix::net::if_::InterfaceFlags::IFF_LOOPBACK)
-    });
-    raw::link_mtu(socket, &with_it.next()?.interface_name).ok()
-}
-
-fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
+pub(crate) fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
     if let Some(v4) = address.as_sockaddr_in() {
         return Some(SocketAddrV4::from(SockaddrIn::clone(v4)).into());
     }
@@ -250,7 +224,7 @@ mod raw {
         if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    pub(super) fn link_mtu(socket: &Socket, name: &str) -> io::Result<i32> {
+    pub(crate) fn link_mtu(socket: &Socket, name: &str) -> io::Result<i32> {
         // SAFETY: an ifreq of zeros is a valid one.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         let room = request.ifr_name.len() - 1;
@@ -266,7 +240,7 @@ mod raw {
         Ok(unsafe { request.ifr_ifru.ifru_mtu })
     }
 
-    pub(super) fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {
+    pub(crate) fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {
         let mut value: i32 = 0;
         let mut len = size_of::<i32>() as libc::socklen_t;
         // SAFETY: the descriptor is open for the borrow's time; value and len are live and the length is value's.
@@ -274,7 +248,8 @@ mod raw {
         if rc == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
     }
 }
-use raw::{get_int, set_int};
+use raw::set_int;
+pub(crate) use raw::{get_int, link_mtu};
 
 #[cfg(test)]
 mod tests {
@@ -346,10 +321,5 @@ mod tests {
             let got = open.receive(&mut buf).unwrap().unwrap();
             assert_eq!(&buf[..got.len], b"welcome");
         }
-    }
-
-    #[test]
-    fn the_mtu_of_a_route() {
-        assert!(route_mtu(Ipv4Addr::LOCALHOST.into()).unwrap() >= 1500);
     }
 }

@@ -76,7 +76,19 @@ impl Default for Config {
     }
 }
 
+/// Between probes of all idle paths together, and the longest that one of them waits.
+const IDLE_APART: Duration = Duration::from_millis(2);
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
 impl Config {
+    /// The same for one of so many paths: where there are many, idle ones are probed more rarely, so that all together take
+    /// no more of the processor than 500 do. A path that carries packets is not idle.
+    #[must_use]
+    pub fn among(self, paths: usize) -> Self {
+        let spread = IDLE_APART.saturating_mul(u32::try_from(paths).unwrap_or(u32::MAX)).min(IDLE_MAX);
+        Self { idle_interval: self.idle_interval.max(spread), ..self }
+    }
+
     /// Overdue probes that make a verdict on a path that loses `loss` (0 to 1) of its probes while it lives.
     #[must_use]
     pub fn unanswered_for(&self, loss: f64) -> u32 {
@@ -95,6 +107,13 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_idle_paths_share_what_some_take() {
+        let idle = |paths| Config::default().among(paths).idle_interval;
+        let expected = [1, 1, 2, 10, 10].map(Duration::from_secs);
+        assert_eq!([0, 500, 1000, 5000, 65_000].map(idle), expected);
+    }
 
     #[test]
     fn more_loss_needs_more_silence_within_bounds() {

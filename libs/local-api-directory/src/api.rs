@@ -124,7 +124,7 @@ impl LocalApi for DirectoryApi {
     }
 
     async fn apply(&self, object: Object) -> Result<(), Error> {
-        self.blocking(move |inner| inner.apply(object)).await
+        self.blocking(move |inner| inner.apply(&object)).await
     }
 
     async fn apply_status(&self, kind: Kind, key: Key, status: Value) -> Result<(), Error> {

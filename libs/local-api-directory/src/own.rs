@@ -63,8 +63,8 @@ impl Inner {
         Err(Error::Owned { kind: kind.kind, key: Box::new(key.clone()), owner, remedy })
     }
 
-    pub(crate) fn apply(&self, object: Object) -> Result<(), Error> {
-        let object = Object::from_value(object.kind, Arc::unwrap_or_clone(object.value))?;
+    pub(crate) fn apply(&self, object: &Object) -> Result<(), Error> {
+        let object = Object::from_value(object.kind, object.value())?;
         let (kind, key) = (object.kind, object.key.clone());
         let path = self.own.object(kind, &key);
         let mut tree = self.tree();
@@ -74,7 +74,7 @@ impl Inner {
         let sources = tree.sources(kind, &key);
         let in_place = sources.first().is_some_and(|source| source.path == path);
         if !in_place || current.is_none_or(|current| (*current).clone().with_status(None) != next) {
-            self.write(&mut tree, &path, kind, &key, &next.value)?;
+            self.write(&mut tree, &path, kind, &key, &next.value())?;
         }
         let others = sources.into_iter().map(|source| source.path).filter(|other| *other != path);
         self.remove_ours(&mut tree, others)
@@ -85,7 +85,7 @@ impl Inner {
         let Some(current) = self.board.get(kind, key) else {
             return Err(Error::NotFound { kind: kind.kind, key: Box::new(key.clone()) });
         };
-        if current.status() == Some(status) {
+        if current.status().as_ref() == Some(status) {
             return Ok(());
         }
         let path = self.own.status(kind, key);

@@ -95,8 +95,8 @@ fn key(name: &str) -> Key {
     Key::namespaced("shop", name)
 }
 
-fn port(object: &Object) -> &serde_json::Value {
-    &object.value["spec"]["ports"][0]["port"]
+fn port(object: &Object) -> serde_json::Value {
+    object.value()["spec"]["ports"][0]["port"].take()
 }
 
 #[tokio::test]
@@ -108,15 +108,15 @@ async fn edits_of_all_kinds_are_seen() {
     let mut watch = site.api.watch(SERVICE);
     // In place, as some editors do.
     write(&site.path("a.yaml"), &service("a", "2"));
-    until(&mut watch, |object| *port(object) == 2).await;
+    until(&mut watch, |object| port(object) == 2).await;
     // By rename, as others do.
     write(&site.path(".a.swp"), &service("a", "3"));
     fs::rename(site.path(".a.swp"), site.path("a.yaml")).unwrap();
-    until(&mut watch, |object| *port(object) == 3).await;
+    until(&mut watch, |object| port(object) == 3).await;
     // By moving the old one away first; the object never goes.
     fs::rename(site.path("a.yaml"), site.path("a.yaml~")).unwrap();
     write(&site.path("a.yaml"), &service("a", "4"));
-    until(&mut watch, |object| *port(object) == 4).await;
+    until(&mut watch, |object| port(object) == 4).await;
     write(&site.path("new/folder/c.yaml"), &service("c", "1"));
     site.services(&["shop/a", "shop/b", "shop/c"]).await;
     fs::rename(site.path("new"), site.path("newer")).unwrap();
@@ -146,8 +146,8 @@ async fn a_mistake_is_named_and_the_last_good_version_stays() {
     let problem = site.problem(&["a.yaml:8", "Service shop/a", "spec.ports[0].port", "correct the field"]).await;
     assert_eq!(problem.line, Some(8), "{problem}");
     let mut watch = site.api.watch(SERVICE);
-    until(&mut watch, |object| object.key == key("b") && *port(object) == 2).await;
-    let ports: Vec<_> = site.api.list(SERVICE).await.unwrap().iter().map(|object| port(object).clone()).collect();
+    until(&mut watch, |object| object.key == key("b") && port(object) == 2).await;
+    let ports: Vec<_> = site.api.list(SERVICE).await.unwrap().iter().map(port).collect();
     assert_eq!(ports, [1, 2], "the last good version of a must stay");
     // No YAML at all, then nothing, then bytes that are no text: nothing is known of either object.
     for bad in [&b"apiVersion: v1\nkind: {"[..], b"", b"\xff\xfe\xfd"] {
@@ -191,10 +191,10 @@ async fn the_operators_file_wins() {
     let operators = "apiVersion: multicluster.x-k8s.io/v1beta1\nkind: ServiceExport\nmetadata: {name: web, namespace: shop}\n\
                      spec: {exportedLabels: {by: operator}}\nstatus: {conditions: []}\n";
     write(&site.path("exports/web.yaml"), operators);
-    until(&mut watch, |object| object.value["spec"]["exportedLabels"]["by"] == "operator").await;
+    until(&mut watch, |object| object.value()["spec"]["exportedLabels"]["by"] == "operator").await;
     site.problem(&["generated/cli/ServiceExport/shop_web.yaml", "exports/web.yaml has it too"]).await;
 
-    until(&mut cli.watch(EXPORT), |object| object.value["spec"]["exportedLabels"]["by"] == "operator").await;
+    until(&mut cli.watch(EXPORT), |object| object.value()["spec"]["exportedLabels"]["by"] == "operator").await;
     for error in [cli.apply(export("web", json!({}))).await, cli.delete(EXPORT, key("web")).await] {
         let error = error.unwrap_err();
         assert!(matches!(error, Error::Owned { .. }), "{error}");
@@ -211,7 +211,7 @@ async fn the_operators_file_wins() {
 
     site.api.apply_status(EXPORT, key("web"), json!({"note": "of the agent"})).await.unwrap();
     let object = until(&mut watch, |object| object.status().is_some_and(|status| status["note"].is_string())).await;
-    assert_eq!(object.value["spec"]["exportedLabels"]["by"], "operator");
+    assert_eq!(object.value()["spec"]["exportedLabels"]["by"], "operator");
     // The status goes with the object.
     fs::remove_file(site.path("exports/web.yaml")).unwrap();
     let status = site.path("generated/agent-n1/status/ServiceExport/shop_web.yaml");
@@ -224,9 +224,9 @@ async fn of_two_files_the_first_seen_counts() {
     write(&site.path("a.yaml"), &service("a", "2"));
     let problem = site.problem(&["a.yaml", "z.yaml has it too", "remove it from one of them"]).await;
     assert_eq!(problem.object, "Service shop/a");
-    assert_eq!(*port(&site.api.list(SERVICE).await.unwrap()[0]), 1);
+    assert_eq!(port(&site.api.list(SERVICE).await.unwrap()[0]), 1);
     fs::remove_file(site.path("z.yaml")).unwrap();
-    until(&mut site.api.watch(SERVICE), |object| *port(object) == 2).await;
+    until(&mut site.api.watch(SERVICE), |object| port(object) == 2).await;
     site.no_problems().await;
 }
 

@@ -67,7 +67,7 @@ pub async fn changes_follow(writers: Writers<'_>) {
     for value in ["1", "2"] {
         writer.apply(export("web", json!({"exportedLabels": {"v": value}}))).await.unwrap();
         let Event::Applied(object) = next(&mut watch).await else { panic!("not applied") };
-        assert_eq!(object.value["spec"]["exportedLabels"]["v"], value);
+        assert_eq!(object.value()["spec"]["exportedLabels"]["v"], value);
     }
     writer.delete(EXPORT, key("web")).await.unwrap();
     assert_eq!(next(&mut watch).await, Event::Deleted(key("web")));
@@ -91,18 +91,16 @@ pub async fn an_equal_write_is_no_write(writers: Writers<'_>) {
 pub async fn status_is_apart(writers: Writers<'_>) {
     let (owner, other) = (writers("cli-a"), writers("agent-a"));
     let mut watch = other.watch(EXPORT);
-    let mut with_status = export("web", json!({}));
-    Arc::make_mut(&mut with_status.value)["status"] = json!({"conditions": ["from apply"]});
+    let with_status = edited(export("web", json!({})), "/status", json!({"conditions": ["from apply"]}));
     owner.apply(with_status.clone()).await.unwrap();
     let object = until(&mut watch, |object| object.key == key("web")).await;
     assert_eq!(object.status(), None, "apply wrote a status");
 
     other.apply_status(EXPORT, key("web"), json!({"note": "of agent"})).await.unwrap();
     until(&mut owner.watch(EXPORT), |object| object.status().is_some()).await;
-    Arc::make_mut(&mut with_status.value)["spec"] = json!({"exportedLabels": {"v": "2"}});
-    owner.apply(with_status).await.unwrap();
-    let object = until(&mut watch, |object| object.value["spec"]["exportedLabels"]["v"] == "2").await;
-    assert_eq!(object.status(), Some(&json!({"note": "of agent"})), "apply lost the status");
+    owner.apply(edited(with_status, "/spec", json!({"exportedLabels": {"v": "2"}}))).await.unwrap();
+    let object = until(&mut watch, |object| object.value()["spec"]["exportedLabels"]["v"] == "2").await;
+    assert_eq!(object.status(), Some(json!({"note": "of agent"})), "apply lost the status");
 }
 
 pub async fn status_needs_an_object(writers: Writers<'_>) {
@@ -124,7 +122,7 @@ pub async fn an_object_has_one_owner(writers: Writers<'_>) {
     }
     let objects = owner.list(EXPORT).await.unwrap();
     assert_eq!(objects.len(), 1);
-    assert_eq!(objects[0].value["spec"], json!({}));
+    assert_eq!(objects[0].value()["spec"], json!({}));
 }
 
 pub async fn deleting_nothing_is_fine(writers: Writers<'_>) {
@@ -139,8 +137,7 @@ pub async fn deleting_nothing_is_fine(writers: Writers<'_>) {
 pub async fn names_are_checked(writers: Writers<'_>) {
     let api = writers("agent-a");
     for name in ["../../x", "..", "a/b", "", "UPPER", "nul\0"] {
-        let mut object = export("web", json!({}));
-        Arc::make_mut(&mut object.value)["metadata"]["name"] = json!(name);
+        let mut object = edited(export("web", json!({})), "/metadata/name", json!(name));
         object.key.name = name.to_owned();
         let error = api.apply(object).await.unwrap_err();
         assert!(
@@ -153,8 +150,8 @@ pub async fn names_are_checked(writers: Writers<'_>) {
 
 pub async fn namespaces_keep_objects_apart(writers: Writers<'_>) {
     let api = writers("agent-a");
-    let mut other = export("web", json!({"exportedLabels": {"v": "other"}}));
-    Arc::make_mut(&mut other.value)["metadata"]["namespace"] = json!("bank");
+    let other = export("web", json!({"exportedLabels": {"v": "other"}}));
+    let mut other = edited(other, "/metadata/namespace", json!("bank"));
     other.key.namespace = "bank".to_owned();
     api.apply(export("web", json!({}))).await.unwrap();
     api.apply(other).await.unwrap();
@@ -175,18 +172,17 @@ pub async fn a_slow_watch_gets_the_latest(writers: Writers<'_>) {
     for value in 0..100 {
         writer.apply(export("web", json!({"exportedLabels": {"v": value.to_string()}}))).await.unwrap();
     }
-    until(&mut watch, |object| object.value["spec"]["exportedLabels"]["v"] == "99").await;
+    until(&mut watch, |object| object.value()["spec"]["exportedLabels"]["v"] == "99").await;
 }
 
 pub async fn creation_time_stays(writers: Writers<'_>) {
     let api = writers("agent-a");
     api.apply(export("web", json!({}))).await.unwrap();
-    let created = |objects: Vec<Object>| objects[0].value["metadata"]["creationTimestamp"].clone();
+    let created = |objects: Vec<Object>| objects[0].value()["metadata"]["creationTimestamp"].clone();
     let first = created(api.list(EXPORT).await.unwrap());
     assert!(first.is_string(), "{first}");
-    let mut changed = export("web", json!({"exportedLabels": {"v": "2"}}));
-    Arc::make_mut(&mut changed.value)["metadata"]["creationTimestamp"] = json!("2020-01-01T00:00:00Z");
-    api.apply(changed).await.unwrap();
+    let changed = export("web", json!({"exportedLabels": {"v": "2"}}));
+    api.apply(edited(changed, "/metadata/creationTimestamp", json!("2020-01-01T00:00:00Z"))).await.unwrap();
     assert_eq!(created(api.list(EXPORT).await.unwrap()), first);
 }
 
@@ -222,8 +218,8 @@ pub async fn a_leader_owns_what_earlier_leaders_wrote(writers: Writers<'_>) {
     b.apply_status(EXPORT, key("web"), json!({"by": "b"})).await.unwrap();
     b.delete(EXPORT, key("db")).await.unwrap();
     let mut watch = a.watch(EXPORT);
-    let object = until(&mut watch, |object| object.status() == Some(&json!({"by": "b"}))).await;
-    assert_eq!(object.value["spec"]["exportedLabels"]["by"], "b");
+    let object = until(&mut watch, |object| object.status() == Some(json!({"by": "b"}))).await;
+    assert_eq!(object.value()["spec"]["exportedLabels"]["by"], "b");
     gone(&a, &key("db")).await;
     let error = a.apply(export("web", json!({}))).await.unwrap_err();
     assert!(matches!(error, Error::Owned { .. }), "the old leader still owns it: {error}");
@@ -267,13 +263,12 @@ pub async fn a_reflection_follows_and_ends(writers: Writers<'_>) {
 
 pub async fn older_versions_are_the_same_object(writers: Writers<'_>) {
     let api = writers("agent-a");
-    let mut old = export("web", json!({}));
-    Arc::make_mut(&mut old.value)["apiVersion"] = json!("multicluster.x-k8s.io/v1alpha1");
-    api.apply(old).await.unwrap();
+    let old = export("web", json!({}));
+    api.apply(edited(old, "/apiVersion", json!("multicluster.x-k8s.io/v1alpha1"))).await.unwrap();
     api.apply(export("web", json!({"exportedLabels": {"v": "new"}}))).await.unwrap();
     let objects = api.list(EXPORT).await.unwrap();
     assert_eq!(objects.len(), 1);
-    assert_eq!(objects[0].value["apiVersion"], EXPORT.api_version);
+    assert_eq!(objects[0].value()["apiVersion"], EXPORT.api_version);
 }
 
 /// An export of namespace `shop`.
@@ -284,7 +279,15 @@ pub fn export(name: &str, spec: Value) -> Object {
         "apiVersion": EXPORT.api_version, "kind": EXPORT.kind,
         "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
     });
-    Object { kind: EXPORT, key: key(name), value: value.into() }
+    Object::unchecked(EXPORT, key(name), &value)
+}
+
+/// The same with `to` at a place that may be new in its parent; not checked.
+fn edited(object: Object, place: &str, to: Value) -> Object {
+    let mut value = object.value();
+    let (parent, name) = place.rsplit_once('/').expect("a place begins with /");
+    value.pointer_mut(parent).expect("the parent is there")[name] = to;
+    Object::unchecked(object.kind, object.key, &value)
 }
 
 fn key(name: &str) -> Key {

@@ -124,7 +124,7 @@ impl LocalApi for Writer {
     }
 
     async fn apply(&self, object: Object) -> Result<(), Error> {
-        let object = Object::from_value(object.kind, Arc::unwrap_or_clone(object.value))?;
+        let object = Object::from_value(object.kind, object.value())?;
         let mut state = self.shared.lock();
         state.open()?;
         state.check(&self.name, object.kind, &object.key)?;

@@ -114,6 +114,7 @@ pub struct ParseError {
 /// # Errors
 /// Names the first field that breaks a rule.
 pub fn parse<K: Resource>(object: &Object) -> Result<K, ParseError> {
-    serde_path_to_error::deserialize(&*object.value)
+    // From values: readers of text for every type would make each program a megabyte larger.
+    serde_path_to_error::deserialize(object.value())
         .map_err(|error| ParseError { field: error.path().to_string(), rule: error.inner().to_string() })
 }

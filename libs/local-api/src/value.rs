@@ -39,15 +39,16 @@ impl Kind {
     }
 }
 
-/// An object: its kind, key and JSON form (with `apiVersion`, `kind`, `metadata`, and `status` where it has one).
+/// An object: its kind, key and JSON form (with `apiVersion`, `kind`, `metadata`, and `status` where it has one). It is kept
+/// as text, shared between whoever keeps the object: a tree of values takes ten times as much memory.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub key: Key,
-    /// All of it, shared between whoever keeps the object.
-    pub value: Arc<Value>,
+    /// Fields in the order of their names, so that equal objects are equal texts.
+    json: Arc<str>,
 }
 
 /// Longest JSON form of an object, bytes: what a kube-apiserver takes, roughly.
@@ -101,52 +102,67 @@ impl Object {
                 map.remove("status");
             }
         }
-        Ok(Self { kind, key, value: Arc::new(value) })
+        Ok(Self::unchecked(kind, key, &value))
+    }
+
+    /// Takes a JSON object as it is: for what was checked before, and for adapters' own tests. Adapters check what they are
+    /// given to write.
+    #[must_use]
+    pub fn unchecked(kind: Kind, key: Key, value: &Value) -> Self {
+        Self { kind, key, json: value.to_string().into() }
+    }
+
+    /// All of it.
+    ///
+    /// # Panics
+    /// Never: the text was written from a value.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        serde_json::from_str(&self.json).expect("what was written as JSON is JSON")
     }
 
     /// Its status, if it has one.
     #[must_use]
-    pub fn status(&self) -> Option<&Value> {
-        self.value.get("status")
+    pub fn status(&self) -> Option<Value> {
+        self.value().get_mut("status").map(Value::take)
     }
 
     /// The same object with this status, or none.
     #[must_use]
-    pub fn with_status(mut self, status: Option<Value>) -> Self {
-        if status.as_ref() == self.status() {
-            return self;
-        }
-        if let Some(map) = Arc::make_mut(&mut self.value).as_object_mut() {
+    pub fn with_status(self, status: Option<Value>) -> Self {
+        self.changed(|map| {
             match status {
                 Some(status) => map.insert("status".to_owned(), status),
                 None => map.remove("status"),
             };
-        }
-        self
+        })
     }
 
     /// The same object made as a write of it over `current` should leave it: status and creation time are not the
     /// writer's to change. A new object without a creation time gets `now` (RFC 3339).
     #[must_use]
     pub fn over(self, current: Option<&Self>, now: &str) -> Self {
-        let created = current.and_then(|c| c.metadata("creationTimestamp")).cloned();
+        let created = |object: &Self| object.value()["metadata"].get("creationTimestamp").cloned();
         let created = match current {
-            Some(_) => created,
-            None => self.metadata("creationTimestamp").cloned().or_else(|| Some(now.into())),
+            Some(current) => created(current),
+            None => created(&self).or_else(|| Some(now.into())),
         };
-        let mut next = self.with_status(current.and_then(Self::status).cloned());
-        let metadata = Arc::make_mut(&mut next.value).get_mut("metadata").and_then(Value::as_object_mut);
-        if let Some(metadata) = metadata {
+        let next = self.with_status(current.and_then(Self::status));
+        next.changed(|map| {
+            let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) else { return };
             match created {
                 Some(created) => metadata.insert("creationTimestamp".to_owned(), created),
                 None => metadata.remove("creationTimestamp"),
             };
-        }
-        next
+        })
     }
 
-    fn metadata(&self, field: &str) -> Option<&Value> {
-        self.value.get("metadata")?.get(field)
+    /// The same object with something changed in its JSON form.
+    #[must_use]
+    pub fn changed(self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+        let mut value = self.value();
+        value.as_object_mut().map(change);
+        Self::unchecked(self.kind, self.key, &value)
     }
 }
 
@@ -193,9 +209,9 @@ mod tests {
     #[test]
     fn an_older_served_version_becomes_the_stored_one() {
         let object = Object::from_value(EXPORT, export("web", "shop")).unwrap();
-        assert_eq!(object.value["apiVersion"], "multicluster.x-k8s.io/v1beta1");
+        assert_eq!(object.value()["apiVersion"], "multicluster.x-k8s.io/v1beta1");
         assert_eq!(object.key, Key::namespaced("shop", "web"));
-        assert_eq!(object.value["spec"], json!({}), "an export without a spec has an empty one");
+        assert_eq!(object.value()["spec"], json!({}), "an export without a spec has an empty one");
     }
 
     #[test]
@@ -214,7 +230,7 @@ mod tests {
     fn a_write_keeps_status_and_creation_time() {
         let parse = |value| Object::from_value(EXPORT, value).unwrap();
         let first = parse(export("web", "shop")).over(None, "2026-01-01T00:00:00Z").with_status(Some(json!({"a": 1})));
-        assert_eq!(first.metadata("creationTimestamp"), Some(&json!("2026-01-01T00:00:00Z")));
+        assert_eq!(first.value()["metadata"]["creationTimestamp"], "2026-01-01T00:00:00Z");
         let mut changed = export("web", "shop");
         changed["metadata"]["creationTimestamp"] = json!("2027-01-01T00:00:00Z");
         changed["status"] = json!({"b": 2});

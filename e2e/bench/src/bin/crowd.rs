@@ -18,6 +18,9 @@ struct Args {
     /// Public key of each of the gateway's lanes, in base64, in their order.
     #[arg(long = "key", required = true)]
     keys: Vec<String>,
+    /// Let each peer probe the gateway once a second, as another gateway would.
+    #[arg(long)]
+    ask: bool,
 }
 
 fn main() -> Result<()> {
@@ -27,5 +30,5 @@ fn main() -> Result<()> {
         bytes.try_into().ok().with_context(|| format!("{text} is not 32 bytes"))
     };
     let keys = args.keys.iter().map(key).collect::<Result<Vec<_>>>()?;
-    Responder::new(args.peers, &keys)?.run(|count| println!("{count}"))
+    Responder::new(args.peers, &keys, args.ask)?.run(|count| println!("{count}"))
 }

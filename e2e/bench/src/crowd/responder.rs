@@ -66,15 +66,17 @@ pub struct Responder {
     /// Peer by peer, lane by lane.
     sessions: Vec<Session>,
     questions: u64,
+    /// Whether the peers probe, too.
+    asks: bool,
     start: Instant,
 }
 
 impl Responder {
-    /// Binds the port; `peers` peers of a gateway whose lanes have these keys.
+    /// Binds the port; `peers` peers of a gateway whose lanes have these keys. `asks`: they probe, too.
     ///
     /// # Errors
     /// When the port is taken.
-    pub fn new(peers: u32, lanes: &[[u8; 32]]) -> Result<Self> {
+    pub fn new(peers: u32, lanes: &[[u8; 32]], asks: bool) -> Result<Self> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).context("Failed to bind the peers' port")?;
         setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
         setsockopt(&socket, sockopt::RcvBufForce, &BUFFER)?;
@@ -89,10 +91,10 @@ impl Responder {
                 sessions.push(Session { tunn, addresses, established: false, lane: None, asked: 0, heard: 0 });
             }
         }
-        Ok(Self { socket, secrets, lanes, sessions, questions: 0, start: Instant::now() })
+        Ok(Self { socket, secrets, lanes, sessions, questions: 0, asks, start: Instant::now() })
     }
 
-    /// Answers and asks for ever; `tell` gets the count once a second.
+    /// Answers, and asks where that is wanted, for ever; `tell` gets the count once a second.
     ///
     /// # Errors
     /// When the socket fails.
@@ -166,7 +168,7 @@ impl Responder {
             {
                 send(&self.socket, message, from, to);
             }
-            if !session.established {
+            if !session.established || !self.asks {
                 continue;
             }
             session.asked += 1;

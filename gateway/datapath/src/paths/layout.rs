@@ -14,8 +14,8 @@ use crate::selector::{PathSpec, Selector};
 
 /// A configuration laid out, the same for all lanes of a gateway.
 #[derive(Debug, Clone)]
-pub struct Layout {
-    clusters: Vec<RemoteCluster>,
+pub struct Layout<'a> {
+    clusters: &'a [RemoteCluster],
     /// The gateways that get paths: index of their cluster, and their place in it.
     gateways: Vec<(ClusterIndex, usize)>,
     selector: Selector,
@@ -42,10 +42,10 @@ pub struct Leftovers {
     pub(super) selector: Selector,
 }
 
-impl Layout {
+impl<'a> Layout<'a> {
     /// Lays out these clusters, this cluster's prefixes being `own`.
     #[must_use]
-    pub fn new(own: &PrefixSet, clusters: &[RemoteCluster]) -> Self {
+    pub fn new(own: &PrefixSet, clusters: &'a [RemoteCluster]) -> Self {
         let clusters = &clusters[..clusters.len().min(usize::from(ClusterIndex::MAX))];
         let mut gateways = Vec::new();
         for (index, cluster) in (0..ClusterIndex::MAX).zip(clusters) {
@@ -63,7 +63,7 @@ impl Layout {
             PathSpec { cluster: index, gateway: &gateway.node, weight, preferred: &gateway.preferred }
         };
         let (selector, skipped) = Selector::new(own, &parts, &gateways.iter().map(spec).collect::<Vec<_>>());
-        Self { clusters: clusters.to_vec(), gateways, selector, skipped }
+        Self { clusters, gateways, selector, skipped }
     }
 
     /// The prefixes that had to be left out.
@@ -83,11 +83,12 @@ impl Layout {
     pub fn of_lane(&self, cfg: &PathConfig, now: Time) -> LanePaths {
         let mut clusters: Vec<Cluster> = self.clusters.iter().map(|cluster| Cluster::new(cluster, now)).collect();
         let mut slots = Vec::with_capacity(self.gateways.len());
+        let liveness = cfg.liveness.among(self.gateways.len());
         for (path, &(index, place)) in (0..PathIndex::MAX).zip(&self.gateways) {
             let cluster = &self.clusters[usize::from(index)];
             let gateway = &cluster.gateways[place];
             clusters[usize::from(index)].paths.push(path);
-            slots.push(Box::new(Slot::new(info(cfg.lane, index, cluster, gateway), cfg.liveness, now).with(gateway)));
+            slots.push(Box::new(Slot::new(info(cfg.lane, index, cluster, gateway), liveness, now).with(gateway)));
         }
         LanePaths { slots, clusters, selector: self.selector.clone() }
     }

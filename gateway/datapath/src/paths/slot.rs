@@ -104,6 +104,7 @@ impl Slot {
         (self.info.cluster_index, self.info.remote_key) = (cluster_index, remote_key);
         self.info.remote_next_key = remote_next_key;
         self.weight = new.weight;
+        self.life.set_idle_interval(&new.life);
         std::mem::swap(&mut self.preferred, &mut new.preferred);
         (self.armed, self.sizing) = (None, false);
     }

@@ -130,7 +130,7 @@ impl Host {
         let addresses = vec![self.inner(Outer::V4), self.inner(Outer::V6)];
         let peers = Peers { cluster: self.id(), prefixes, addresses, clusters };
         let tunnel = Arc::clone(self.tunnel());
-        self.ns.run(move || tunnel.apply(peers));
+        self.ns.run(move || tunnel.apply(peers.into()));
     }
 
     /// Waits until every lane goes by what was applied last.

@@ -163,6 +163,11 @@ impl Path {
         }
     }
 
+    /// Goes by the idle interval of another path from the next probe on.
+    pub fn set_idle_interval(&mut self, of: &Self) {
+        self.cfg.idle_interval = of.cfg.idle_interval;
+    }
+
     /// Sets how often it is probed while nothing is wrong.
     pub fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;

@@ -58,14 +58,17 @@ impl Tree {
             self.board.remove(id.0, &id.1);
             return;
         };
-        let status = self.status(id).or_else(|| object.status().cloned());
-        self.board.set((*object).clone().with_status(status));
+        let object = (*object).clone();
+        self.board.set(match self.status(id) {
+            Some(status) => object.with_status(Some(status)),
+            None => object,
+        });
     }
 
     fn status(&self, id: &Id) -> Option<serde_json::Value> {
         let entries = self.statuses.get(id)?.iter().filter_map(|path| Some((path, self.files.get(path)?)));
         let (_, newest) = entries.max_by_key(|(path, entry)| (entry.id.modified, *path))?;
-        newest.objects.get(id)?.status().cloned()
+        newest.objects.get(id)?.status()
     }
 
     /// Names objects that several files still hold a scan later: a handover from one process to another is over by then.

@@ -33,7 +33,7 @@ impl Fixture {
 
     fn port(&self) -> Option<i64> {
         let object = self.board.get(SERVICE, &Key::namespaced("shop", "a"))?;
-        object.value["spec"]["ports"][0]["port"].as_i64()
+        object.value()["spec"]["ports"][0]["port"].as_i64()
     }
 
     /// Looks at everything until the object is as wanted.
