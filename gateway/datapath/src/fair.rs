@@ -1,6 +1,6 @@
 //! A short queue for everybody: a peer that sends more than a gateway can take delays its own packets, not others'.
 //!
-//! All datagrams of a lane wait in one socket, first come, first served. Its buffer is large, so that bursts and pauses of the
+//! All datagrams of a lane and family wait in one socket, first come, first served. Its buffer is large, so that bursts and pauses of the
 //! scheduler lose nothing; a peer that keeps it full makes all wait that long. So, as in CoDel (RFC 8289), a queue that *stays*
 //! long is shortened, by drops that come faster until it is; but only by drops of those peers that take more than an even
 //! share, and of those without mercy where that is not enough. A peer that is alone has the queue for itself.
@@ -39,7 +39,7 @@ struct Sent {
     before: u32,
 }
 
-/// The queue of one lane.
+/// The queue of one socket.
 #[derive(Debug, Default)]
 pub struct Fair {
     interval: u32,
@@ -48,7 +48,7 @@ pub struct Fair {
     /// Of all peers: bytes and how many there are, in this interval and in the one before.
     total: [u64; 2],
     peers: [u32; 2],
-    /// Since when the wait is above the target.
+    /// Since when the wait is above the target, and the queue never empty.
     above: Option<Time>,
     drops: u32,
     next_drop: Time,
@@ -59,7 +59,7 @@ impl Fair {
     pub fn handle_received(&mut self, path: PathIndex, bytes: usize, waited: Duration, now: Time) -> Verdict {
         let share = self.count(path, bytes, now);
         if waited < TARGET {
-            (self.above, self.drops) = (None, 0);
+            self.handle_empty();
             return Verdict::Take;
         }
         let since = *self.above.get_or_insert(now);
@@ -75,6 +75,11 @@ impl Fair {
         self.drops += 1;
         self.next_drop = now + INTERVAL.div_f64(f64::from(self.drops).sqrt());
         Verdict::DropOne
+    }
+
+    /// Nothing is left in the socket. However long the last datagrams waited, it was for the lane to run, not for others.
+    pub fn handle_empty(&mut self) {
+        (self.above, self.drops) = (None, 0);
     }
 
     /// Counts them; what the peer sent lately.
@@ -146,6 +151,16 @@ mod tests {
             let (heavy, light) = both(&mut fair, at, INTERVAL - STEP, LIMIT * 2);
             assert!(is_taken(&heavy) && is_taken(&light), "it was short in between");
             fair.handle_received(LIGHT, 100, Duration::ZERO, at + (INTERVAL - STEP));
+        }
+    }
+
+    #[test]
+    fn a_wait_for_the_lane_to_run_is_no_queue() {
+        let mut fair = Fair::default();
+        for n in 0..1000 {
+            let verdicts = both(&mut fair, start() + STEP * n, STEP, LIMIT * 2);
+            assert!(is_taken(&verdicts.0) && is_taken(&verdicts.1), "{n}");
+            fair.handle_empty();
         }
     }
 

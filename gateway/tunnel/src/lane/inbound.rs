@@ -28,8 +28,11 @@ impl Lane {
         let mut datagrams = std::mem::take(&mut self.datagrams);
         for _ in 0..BURST {
             match self.sockets[socket].receive(&mut datagrams) {
-                Ok(Some(received)) => self.received(&datagrams[..received.len], &received, now),
-                Ok(None) => break,
+                Ok(Some(received)) => self.received(socket, &datagrams[..received.len], &received, now),
+                Ok(None) => {
+                    self.fair[socket].handle_empty();
+                    break;
+                }
                 // An ICMP error that waits is told here once; the queue holds its details.
                 Err(_) => self.icmp_errors(socket, now),
             }
@@ -40,7 +43,7 @@ impl Lane {
     }
 
     /// Datagrams of one sender.
-    fn received(&mut self, data: &[u8], received: &Received, now: Time) {
+    fn received(&mut self, socket: usize, data: &[u8], received: &Received, now: Time) {
         let from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
         let mut last: Option<(u32, usize)> = None;
         let mut tally = Tally::default();
@@ -61,7 +64,7 @@ impl Lane {
                     self.count(last, std::mem::take(&mut tally), now);
                     last = Some((receiver, pair));
                     let path = self.peers.pairs[pair].path;
-                    verdict = self.fair.handle_received(path, received.len, received.waited(), now);
+                    verdict = self.fair[socket].handle_received(path, received.len, received.waited(), now);
                     pair
                 }
             };

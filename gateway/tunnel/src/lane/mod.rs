@@ -75,7 +75,8 @@ pub(crate) struct Lane {
     timers: Timers,
     counters: Arc<Counters>,
     limiter: Limiter,
-    fair: Fair,
+    /// One for each socket.
+    fair: [Fair; 2],
     batch: Batch,
     segments: TunPackets,
     writes: TunWrites,
@@ -106,7 +107,7 @@ impl Lane {
             timers: Timers::new(now),
             counters: Arc::clone(&shared.counters[parts.index]),
             limiter: Limiter::new(),
-            fair: Fair::default(),
+            fair: Default::default(),
             batch: Batch::new(),
             segments: TunPackets::new(),
             writes: TunWrites::new(parts.tun.udp_gso()),
