@@ -17,8 +17,11 @@ use crate::forwarding::PathIndex;
 const TARGET: Duration = Duration::from_micros(300);
 /// A wait beyond which nothing more of a peer that causes it is taken: it does not slow down for single drops.
 const LIMIT: Duration = Duration::from_micros(1500);
-/// How long the wait must have been above; also what shares are counted over, twice.
+/// How long the wait must have been above, and between the first two drops; also what shares are counted over, twice.
 const INTERVAL: Duration = Duration::from_millis(4);
+
+/// Who sent less in two intervals fills no queue: what waits then waits for a lane that could not run.
+const LEAST: u64 = 256 << 10;
 
 /// What to do with what was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -107,10 +110,10 @@ impl Fair {
         u64::from(sent.bytes) + u64::from(sent.before)
     }
 
-    /// Whether a peer that sent so much takes more than an even share from others.
+    /// Whether a peer that sent so much fills the queue, and takes more than an even share of it from others.
     fn is_heavy(&self, share: u64) -> bool {
         let peers = u64::from(self.peers[0].max(self.peers[1]));
-        peers > 1 && share * peers > self.total[0] + self.total[1]
+        share >= LEAST && peers > 1 && share * peers > self.total[0] + self.total[1]
     }
 }
 
@@ -162,12 +165,14 @@ mod tests {
             assert!(is_taken(&verdicts.0) && is_taken(&verdicts.1), "{n}");
             fair.handle_empty();
         }
+        let late = |n| fair.handle_received(HEAVY, 3000, LIMIT * 10, start() + INTERVAL * 100 + STEP * n);
+        assert!(is_taken(&(0..1000).map(late).collect::<Vec<_>>()), "a backlog of little");
     }
 
     #[test]
     fn a_queue_that_stays_long_costs_the_peer_that_fills_it_more_and_more() {
         let mut fair = Fair::default();
-        let (heavy, light) = both(&mut fair, start(), INTERVAL * 16, TARGET * 2);
+        let (heavy, light) = both(&mut fair, start(), INTERVAL * 17, TARGET * 2);
         assert!(is_taken(&light));
         let drops = |part: &[Verdict]| part.iter().filter(|v| **v == Verdict::DropOne).count();
         let (first, second) = heavy.split_at(heavy.len() / 2);
@@ -178,7 +183,7 @@ mod tests {
     #[test]
     fn a_peer_that_does_not_slow_down_is_cut_to_what_can_be_taken() {
         let mut fair = Fair::default();
-        let (heavy, light) = both(&mut fair, start(), INTERVAL * 4, LIMIT);
+        let (heavy, light) = both(&mut fair, start(), INTERVAL * 2, LIMIT);
         assert!(is_taken(&light));
         let first = heavy.iter().position(|v| *v != Verdict::Take).expect("it is dropped");
         assert_eq!(first as u128, INTERVAL.as_micros() / STEP.as_micros());
@@ -188,8 +193,8 @@ mod tests {
     #[test]
     fn a_peer_that_is_alone_again_has_the_queue_for_itself() {
         let mut fair = Fair::default();
-        both(&mut fair, start(), INTERVAL * 4, LIMIT);
-        let alone = |n| fair.handle_received(HEAVY, 60_000, LIMIT * 2, start() + INTERVAL * 4 + STEP * n);
+        both(&mut fair, start(), INTERVAL * 2, LIMIT);
+        let alone = |n| fair.handle_received(HEAVY, 60_000, LIMIT * 2, start() + INTERVAL * 2 + STEP * n);
         let verdicts: Vec<_> = (0..400).map(alone).collect();
         assert!(is_taken(&verdicts[2 * (INTERVAL.as_micros() / STEP.as_micros()) as usize..]));
         assert_eq!(verdicts[0], Verdict::DropAll);
