@@ -81,8 +81,12 @@ impl Lane {
 
     fn is_lost(&self, pair: usize, now: Time) -> bool {
         let pair = &self.pairs[pair];
-        let down = self.paths.state(pair.path) == Some(State::Down);
-        down && pair.sends && self.paths.since(pair.path).is_some_and(|at| now.since(at) >= SEEK_AFTER)
+        let silent = match self.paths.state(pair.path) {
+            Some(State::Down) => self.paths.since(pair.path).map(|at| now.since(at)),
+            Some(State::Unknown) => pair.session.age(now),
+            _ => None,
+        };
+        pair.sends && silent.is_some_and(|silent| silent >= SEEK_AFTER)
     }
 
     fn handshakes(&mut self, around: &mut Around<'_>) {

@@ -38,11 +38,16 @@ enum Why {
 }
 
 impl Lane {
-    /// Whether the pair's path is down for so long that the peer may have moved.
+    /// Whether the pair's path is silent for so long that the peer may have moved, or begun anew without the session.
     pub(super) fn is_lost(&self, pair: usize, now: Time) -> bool {
         let state = &self.peers.pairs[pair];
-        let down = self.paths.state(state.path) == Some(State::Down);
-        down && state.sends && self.paths.since(state.path).is_some_and(|at| now.since(at) >= SEEK_AFTER)
+        let silent = match self.paths.state(state.path) {
+            Some(State::Down) => self.paths.since(state.path).map(|at| now.since(at)),
+            // Nothing was ever heard by this session.
+            Some(State::Unknown) => state.session.age(),
+            _ => None,
+        };
+        state.sends && silent.is_some_and(|silent| silent >= SEEK_AFTER)
     }
 
     /// Starts handshakes: where there is no session, where the path has fallen silent, in time before a session ends, and now
@@ -54,7 +59,8 @@ impl Lane {
         for pair in 0..self.peers.pairs.len() {
             self.finish_look(pair, now);
             let state = &self.peers.pairs[pair];
-            settled &= state.session.ready() && self.paths.state(state.path) != Some(State::Down);
+            let silent = matches!(self.paths.state(state.path), Some(State::Down | State::Unknown));
+            settled &= state.session.ready() && !silent;
             let Some(why) = self.handshake_due(pair, now) else { continue };
             let targets = match why {
                 Why::Beside(endpoint) => vec![endpoint],
