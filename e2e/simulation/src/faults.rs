@@ -131,7 +131,7 @@ fn fault(topology: &Topology, dice: &mut Dice, at: Duration, out: &mut Vec<(Dura
     let cut = |out: &mut Vec<(Duration, Change)>, from, to| {
         out.extend([(at, Change::Cut { from, to }), (end, Change::Mend { from, to })]);
     };
-    match dice.below(20) {
+    match dice.below(21) {
         // One way, both ways, a host's uplink, a whole cluster.
         0..=1 => cut(out, a, b),
         2..=3 => [(a, b), (b, a)].into_iter().for_each(|(from, to)| cut(out, from, to)),
@@ -168,6 +168,16 @@ fn fault(topology: &Topology, dice: &mut Dice, at: Duration, out: &mut Vec<(Dura
         18 => {
             let cluster = topology.hosts[b].cluster;
             out.extend([(at, Change::Forget { host: a, cluster }), (end, Change::Recall { host: a, cluster })]);
+        }
+        19 => {
+            // In use again each time, whatever its hold-down was.
+            let mut from = at;
+            for hold in [5, 10, 20, 40, 60] {
+                for (x, y) in [(a, b), (b, a)] {
+                    out.extend([(from, Change::Cut { from: x, to: y }), (from + S, Change::Mend { from: x, to: y })]);
+                }
+                from += S + hold * S + 2 * S;
+            }
         }
         _ => (0..5).for_each(|i| out.push((at + 30 * MS * i, Change::Forge { from: a, to: b }))),
     }

@@ -39,6 +39,8 @@ pub(crate) struct Reach {
     pub(crate) since: Time,
     /// When anything about it last changed, for better or worse.
     pub(crate) disturbed: Time,
+    /// When anything but the loops of the two last changed.
+    pub(crate) changed: Time,
     /// How long nothing had changed before that.
     pub(crate) calm_before: Duration,
     /// When it was last known to be good for long enough to renew sessions.
@@ -58,6 +60,7 @@ impl Reach {
             ok: true,
             since: Time::START,
             disturbed: Time::START,
+            changed: Time::START,
             calm_before: Duration::ZERO,
             solid: None,
             revival: Revival::Asks,
@@ -141,6 +144,8 @@ pub(crate) struct Disturbance {
     pub(crate) one_way: bool,
     pub(crate) weather: [Weather; 2],
     pub(crate) revival: Revival,
+    /// Only a loop of one of them stood still, or goes on.
+    pub(crate) loops: bool,
 }
 
 /// All pairs of gateways.
@@ -160,7 +165,7 @@ impl Reference {
 
     /// Something about two gateways changed at `now`.
     pub(crate) fn disturb(&mut self, (a, b): (HostId, HostId), change: &Disturbance, now: Time) {
-        let &Disturbance { ok, one_way, weather, revival } = change;
+        let &Disturbance { ok, one_way, weather, revival, loops } = change;
         let reach = &mut self.reaches[a.min(b)][a.max(b)];
         let calm = now.since(reach.disturbed);
         let renewed = Duration::from_secs(if reach.loss() > 0.0 { 90 } else { 20 });
@@ -169,6 +174,9 @@ impl Reference {
         }
         reach.calm_before = calm;
         reach.disturbed = now;
+        if !loops {
+            reach.changed = now;
+        }
         reach.weather = weather;
         reach.revival = revival;
         if revival != Revival::None {

@@ -51,7 +51,7 @@ impl World {
                 self.disturb_all(host, false);
             }
             Change::Stall { host, lane, pause } => self.stall(host, lane, pause),
-            Change::Unstall { host } => self.disturb_all(host, false),
+            Change::Unstall { host } => self.disturb_loops(host),
             Change::Sluggish { host, by } => {
                 self.machines[host].sluggish = by;
                 self.disturb_all(host, false);
@@ -121,7 +121,7 @@ impl World {
             let stalled = &mut process.lanes[usize::from(lane)].stalled_until;
             *stalled = until.max(*stalled);
         }
-        self.disturb_all(host, false);
+        self.disturb_loops(host);
     }
 
     /// An ICMP error that quotes nothing that was sent.
@@ -151,6 +151,10 @@ impl World {
 
     /// Something between two gateways changed; `revived`: `a` came back.
     fn disturb(&mut self, a: HostId, b: HostId, revived: bool) {
+        self.note(a, b, revived, false);
+    }
+
+    fn note(&mut self, a: HostId, b: HostId, revived: bool, loops: bool) {
         if self.topology.hosts[a].cluster == self.topology.hosts[b].cluster {
             return;
         }
@@ -161,12 +165,17 @@ impl World {
             (true, false) => Revival::Asks,
             (true, true) => Revival::Waits,
         };
-        let change = Disturbance { ok: self.is_ok(a, b), one_way, weather, revival };
+        let change = Disturbance { ok: self.is_ok(a, b), one_way, weather, revival, loops };
         self.reference.disturb((a, b), &change, self.now);
     }
 
     fn disturb_all(&mut self, host: HostId, revived: bool) {
         (0..self.machines.len()).for_each(|other| self.disturb(host, other, revived));
+    }
+
+    /// A loop of a gateway stands still, or goes on.
+    fn disturb_loops(&mut self, host: HostId) {
+        (0..self.machines.len()).for_each(|other| self.note(host, other, false, true));
     }
 
     fn disturb_cluster(&mut self, host: HostId, cluster: usize, revived: bool) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hawser_datapath::PathEvent;
 use hawser_datapath::paths::PathRow;
-use hawser_liveness::{Config, Reason, State, Time};
+use hawser_liveness::{Reason, State, Time};
 
 use super::World;
 use crate::story::Entry;
@@ -17,6 +17,8 @@ const RESTS_AFTER: Duration = Duration::from_secs(8);
 const VERDICT_LAG: Duration = Duration::from_millis(45);
 /// A path that is good for this long is in no hold-down any more.
 const HELD_AT_MOST: Duration = Duration::from_secs(75);
+/// The shortest hold-down, and the longest with a loop that is late or a suspicion at its end.
+const HOLD: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(65)];
 
 /// One lane's path to one host.
 type Key = (HostId, u8, HostId);
@@ -148,8 +150,8 @@ impl World {
 
     fn check_hold(&mut self, key: Key, reason: Reason, at: Time) {
         let Some(since) = self.watch.held.remove(&key) else { return };
-        let (held, cfg) = (at.since(since), Config::default());
-        if reason != Reason::HoldOver || held < cfg.hold_min {
+        let held = at.since(since);
+        if reason != Reason::HoldOver || held < HOLD[0] || held > HOLD[1] {
             self.fail(&format!("{key:?} (gateway, lane, to) left its hold-down after {held:?}: {reason}"));
         }
     }
@@ -162,7 +164,9 @@ impl World {
             return;
         }
         self.summary.hasty += 1;
-        let calm = now.since(reach.disturbed);
+        // A gateway whose own loop stood still has no reason to take others for dead.
+        let other = now.since(self.watch.late[to]) > reach.steady() && reach.loss() <= 0.0;
+        let calm = now.since(if other { reach.changed } else { reach.disturbed });
         if calm > reach.steady() {
             self.fail(&format!(
                 "g{host} lane {lane} -> g{to} was {was} and is taken for dead ({reason}) after {calm:?} of calm: {reach:?}"

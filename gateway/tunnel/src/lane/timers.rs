@@ -62,6 +62,17 @@ impl Timers {
         }
     }
 
+    /// Works out when something is due next; paths' own next is `paths`.
+    fn schedule(&mut self, paths: Option<Time>, now: Time) {
+        if self.changed {
+            self.publish = self.publish.min(self.published);
+        }
+        let dues = [paths, Some(self.tick), Some(self.seek), Some(self.publish), self.late];
+        let next = dues.into_iter().flatten().min().unwrap_or(self.tick);
+        // What is due already is due now: the loop is not late for it, or silence would prove nothing.
+        self.next = next.max(now);
+    }
+
     /// How long the lane may wait for packets.
     pub(super) fn wait(&self, now: Time) -> Duration {
         if self.requested { Duration::ZERO } else { self.next.since(now) }
@@ -124,12 +135,7 @@ impl Lane {
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event);
         }
-        if self.timers.changed {
-            self.timers.publish = self.timers.publish.min(self.timers.published);
-        }
-        let probes = self.paths.poll_timeout().map_or(self.timers.tick, |(at, _)| at);
-        let next = probes.min(self.timers.tick).min(self.timers.seek).min(self.timers.publish);
-        self.timers.next = self.timers.late.map_or(next, |late| next.min(late));
+        self.timers.schedule(self.paths.poll_timeout().map(|(at, _)| at), now);
         self.timers.requested |= more;
         self.load.timers_ran(&work);
     }
@@ -366,5 +372,23 @@ impl Lane {
         if std::mem::take(&mut self.timers.changed) {
             self.shared.changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_at_once_does_not_make_the_loop_look_late() {
+        let now = Time::from_millis(60_000);
+        let mut timers = Timers::new(now);
+        let later = now + Duration::from_millis(40);
+        (timers.tick, timers.seek, timers.publish, timers.changed) = (later, later, later, false);
+        timers.schedule(Some(later), now);
+        assert_eq!(timers.next, later);
+        timers.changed();
+        timers.schedule(Some(later), now);
+        assert_eq!(timers.next, now, "a change to be published, a handshake to begin");
     }
 }
