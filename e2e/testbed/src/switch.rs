@@ -132,7 +132,11 @@ impl Switch {
             let line = match fault {
                 Fault::Isolated(port) => format!("iifname {port:?} drop\noifname {port:?} drop"),
                 Fault::BlackHole(from, to) => format!("iifname {from:?} oifname {to:?} drop"),
-                Fault::Loss(share) => format!("numgen random mod 1000 < {share} drop"),
+                // What looks for neighbours stays on their own link, where a WAN loses nothing.
+                Fault::Loss(share) => format!(
+                    "meta l4proto != icmpv6 ether type {{ ip, ip6 }} numgen random mod 1000 < {share} drop\n\
+                     ether type ip6 icmpv6 type != {{ 133-137 }} numgen random mod 1000 < {share} drop"
+                ),
             };
             writeln!(script, "{line}")?;
         }

@@ -52,7 +52,10 @@ pub(super) const FAULTS: &[Fault] = &[
         prepare: |stage, _| {
             stage.rope.lab.wan().black_hole(EAST, WEST)?;
             stage.rope.lab.wan().black_hole(WEST, EAST)?;
-            wait_states(stage, "Down", 2)
+            wait_states(stage, "Down", 2)?;
+            // It is down with the first lane that says so; each moves its own flows by its own probes, one interval later at most.
+            thread::sleep(ms(200));
+            Ok(())
         },
         cause: nothing,
         heal: |stage, _| {
