@@ -3,24 +3,16 @@
 
 #[expect(dead_code, reason = "these commands need no broker")]
 mod lab;
+mod play;
 
-use std::path::Path;
 use std::sync::Arc;
 
-use clap::Parser;
-use hawser_api::core::ObjectMeta;
-use hawser_api::hawser::{GatewayDrain, GatewayNode, GatewayNodeSpec};
-use hawser_local_api::{Client, Key};
-use hawser_local_api_directory::{DirectoryApi, SiteArgs};
+use hawser_api::hawser::GatewayDrain;
+use hawser_local_api::Key;
 use lab::on;
-use serde_json::{Value, json};
+use play::Gateway;
+use serde_json::json;
 use tempfile::TempDir;
-
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    site: SiteArgs,
-}
 
 fn site(drained: &str) -> TempDir {
     let site = tempfile::tempdir().unwrap();
@@ -35,29 +27,10 @@ fn site(drained: &str) -> TempDir {
     site
 }
 
-/// The gateway process on gw-1.
-struct Gateway(Client);
-
 impl Gateway {
-    async fn start(site: &Path) -> Self {
-        let flags = Flags::parse_from(["gateway", "--node", "gw-1", "--site", site.to_str().unwrap()]);
-        let api = DirectoryApi::open(&flags.site, "gateway").await.unwrap();
-        let gateway = Self(Client::new(api as Arc<dyn hawser_local_api::LocalApi>));
-        let metadata = ObjectMeta { name: Some("gw-1".into()), ..ObjectMeta::default() };
-        let spec =
-            GatewayNodeSpec { node: "gw-1".into(), lanes: vec![], candidates: vec![], preferred_prefixes: vec![] };
-        gateway.0.apply(&GatewayNode { metadata, spec, status: None }).await.unwrap();
-        gateway.says(&json!({ "rosterRevision": 1 })).await;
-        gateway
-    }
-
-    async fn says(&self, status: &Value) {
-        self.0.apply_status::<GatewayNode, _>(Key::cluster("gw-1"), status).await.unwrap();
-    }
-
     /// Waits until a drain of this gateway is asked for, or not any more.
     async fn hears(&self, asked: bool) {
-        let mut drains = self.0.reflect::<GatewayDrain>();
+        let mut drains = self.client.reflect::<GatewayDrain>();
         let heard =
             |all: &std::collections::BTreeMap<Key, Arc<GatewayDrain>>| all.values().any(|d| d.spec.node == "gw-1");
         drains.wait_for(|all| all.as_ref().is_some_and(|all| heard(all) == asked)).await.unwrap();
@@ -67,13 +40,13 @@ impl Gateway {
 #[tokio::test]
 async fn a_drain_is_done_when_the_gateway_says_so() {
     let site = site("");
-    let gateway = Gateway::start(site.path()).await;
+    let gateway = Gateway::start(site.path(), "gw-1", &json!({ "rosterRevision": 1 })).await;
     let late = on(site.path(), &["drain", "gateway", "gw-1", "--wait", "300ms"], "").await.exits(6);
     assert!(late.stderr.contains("hawser status"), "{late:?}");
     gateway.hears(true).await;
-    gateway.says(&json!({ "rosterRevision": 1, "drain": "Draining" })).await;
+    gateway.writes(&json!({ "rosterRevision": 1, "drain": "Draining" })).await;
     on(site.path(), &["drain", "gateway", "gw-1", "--wait", "300ms"], "").await.exits(6);
-    gateway.says(&json!({ "rosterRevision": 1, "drain": "Drained" })).await;
+    gateway.writes(&json!({ "rosterRevision": 1, "drain": "Drained" })).await;
     let done = on(site.path(), &["drain", "gateway", "gw-1", "--wait", "-o", "json"], "").await.exits(0);
     assert_eq!(done.json(), json!({ "node": "gw-1", "state": "Drained" }));
 

@@ -3,49 +3,33 @@
 
 #[expect(dead_code, reason = "these commands need no broker")]
 mod lab;
+mod play;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use clap::Parser;
-use hawser_api::core::ObjectMeta;
-use hawser_api::hawser::{GatewayNode, GatewayNodeSpec, KeyRotation};
-use hawser_local_api::{Client, Key, LocalApi};
-use hawser_local_api_directory::{DirectoryApi, SiteArgs};
+use hawser_api::hawser::KeyRotation;
+use hawser_local_api::Key;
 use lab::{hawser, on};
+use play::Gateway;
 use serde_json::{Value, json};
 
-#[derive(Parser)]
-struct Flags {
-    #[command(flatten)]
-    site: SiteArgs,
+const MADE: &str = "2026-01-01T00:00:00Z";
+
+async fn start(site: &Path, node: &'static str) -> Gateway {
+    Gateway::start(site, node, &json!({ "rosterRevision": 1, "keys": { "created": MADE } })).await
 }
 
-/// The gateway process on a node.
-struct Gateway(Client, &'static str);
-
 impl Gateway {
-    async fn start(site: &Path, node: &'static str) -> Self {
-        let flags = Flags::parse_from(["gateway", "--node", node, "--site", site.to_str().unwrap()]);
-        let api = DirectoryApi::open(&flags.site, "gateway").await.unwrap();
-        let gateway = Self(Client::new(api as Arc<dyn LocalApi>), node);
-        let metadata = ObjectMeta { name: Some(node.into()), ..ObjectMeta::default() };
-        let spec = GatewayNodeSpec { node: node.into(), lanes: vec![], candidates: vec![], preferred_prefixes: vec![] };
-        gateway.0.apply(&GatewayNode { metadata, spec, status: None }).await.unwrap();
-        gateway.says(&json!({ "created": "2026-01-01T00:00:00Z" })).await;
-        gateway
-    }
-
     async fn says(&self, keys: &Value) {
-        let status = json!({ "rosterRevision": 1, "keys": keys });
-        self.0.apply_status::<GatewayNode, _>(Key::cluster(self.1), &status).await.unwrap();
+        self.writes(&json!({ "rosterRevision": 1, "keys": keys })).await;
     }
 
     /// Waits for a request to this gateway other than `known`.
     async fn hears(&self, known: Option<&str>) -> String {
-        let mut requests = self.0.reflect::<KeyRotation>();
+        let mut requests = self.client.reflect::<KeyRotation>();
         let at = |all: &std::collections::BTreeMap<Key, Arc<KeyRotation>>| {
-            let mine = all.values().find(|r| r.spec.node == self.1)?;
+            let mine = all.values().find(|r| r.spec.node == self.node)?;
             Some(mine.spec.requested_at.0.to_string()).filter(|at| Some(at.as_str()) != known)
         };
         let seen = requests.wait_for(|all| all.as_ref().is_some_and(|all| at(all).is_some())).await.unwrap();
@@ -56,7 +40,7 @@ impl Gateway {
 #[tokio::test]
 async fn a_request_is_done_when_the_gateway_says_so() {
     let site = tempfile::tempdir().unwrap();
-    let gateway = Gateway::start(site.path(), "gw-1").await;
+    let gateway = start(site.path(), "gw-1").await;
     let late = on(site.path(), &["rotate", "keys", "--wait", "300ms", "-o", "json"], "").await.exits(6);
     assert!(late.error()["message"].as_str().unwrap().contains("has not taken the request up"), "{late:?}");
     let request = gateway.hears(None).await;
@@ -84,7 +68,7 @@ async fn a_request_is_done_when_the_gateway_says_so() {
 #[tokio::test]
 async fn all_gateways_are_asked_and_waited_for() {
     let site = tempfile::tempdir().unwrap();
-    let gateways = [Gateway::start(site.path(), "gw-1").await, Gateway::start(site.path(), "gw-2").await];
+    let gateways = [start(site.path(), "gw-1").await, start(site.path(), "gw-2").await];
     let answer = async {
         for gateway in &gateways {
             let request = gateway.hears(None).await;
@@ -100,7 +84,7 @@ async fn all_gateways_are_asked_and_waited_for() {
 async fn what_cannot_be_asked_is_said() {
     let site = tempfile::tempdir().unwrap();
     on(site.path(), &["rotate", "keys"], "").await.exits(3);
-    let gateway = Gateway::start(site.path(), "gw-1").await;
+    let gateway = start(site.path(), "gw-1").await;
     let unknown = on(site.path(), &["rotate", "keys", "--node", "gw-9", "-o", "json"], "").await.exits(3);
     assert_eq!(unknown.error()["remedy"], "name one of gw-1");
 

@@ -185,6 +185,15 @@ impl Rope {
         counts.sum()
     }
 
+    /// Packets that found a gateway's queue full: on a machine that is too busy to run the gateway, whatever else happens.
+    ///
+    /// # Errors
+    /// When a gateway does not run.
+    pub fn queue_overflows(&self) -> Result<u64> {
+        let gateways = self.east.nodes.iter().chain(&self.west.nodes).filter(|node| node.gateway);
+        gateways.map(|node| node.ns.queue_overflows("hawser-tun")).sum()
+    }
+
     /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.
     ///
     /// # Errors

@@ -53,16 +53,6 @@ fn carried(site: &Site, node: u8) -> Result<u64> {
     Ok(paths.iter().flat_map(|p| [p["rxPackets"].as_u64(), p["txPackets"].as_u64()]).flatten().sum())
 }
 
-/// Packets that found a gateway's queue full: on a machine that is too busy to run the gateway, whatever its paths do.
-fn queue_overflows(rope: &Rope) -> Result<u64> {
-    let mut sum = 0;
-    for node in rope.east.nodes.iter().chain(&rope.west.nodes).filter(|node| node.gateway) {
-        let count = node.ns.output("cat", &["/sys/class/net/hawser-tun/statistics/tx_dropped"], None)?;
-        sum += count.trim().parse::<u64>()?;
-    }
-    Ok(sum)
-}
-
 #[test]
 fn draining_replacing_and_taking_back_a_gateway_loses_nothing() -> Result<()> {
     let mut rope = Rope::start("drain")?;
@@ -82,12 +72,12 @@ fn draining_replacing_and_taking_back_a_gateway_loses_nothing() -> Result<()> {
     let east: fn(&mut Rope) -> &mut Site = |rope| &mut rope.east;
     let west: fn(&mut Rope) -> &mut Site = |rope| &mut rope.west;
     for (side, pick) in [("the clients' side", east), ("the server's side", west)] {
-        let full = queue_overflows(&rope)?;
+        let full = rope.queue_overflows()?;
         let streams = clients.iter().map(|c| Stream::start_from(&c.ns, &flows)).collect::<Result<Vec<_>>>()?;
         replace_gateway(&mut rope, pick, 1)?;
         thread::sleep(Duration::from_secs(1));
         let losses: Vec<Loss> = streams.into_iter().map(Stream::finish).collect::<Result<_>>()?;
-        let full = queue_overflows(&rope)?.saturating_sub(full);
+        let full = rope.queue_overflows()?.saturating_sub(full);
         for (loss, behind) in losses.iter().zip(["worker", "gateway"]) {
             println!(
                 "{side}, a client behind a {behind}: {} of {} lost, {full} for full queues",

@@ -40,7 +40,7 @@ impl Ends {
 
     /// Streams both ways while `change` happens; nothing may be lost.
     fn lose_nothing(&self, rope: &mut Rope, name: &str, change: impl FnOnce(&mut Rope) -> Result<()>) -> Result<()> {
-        let full = queue_overflows(rope)?;
+        let full = rope.queue_overflows()?;
         let mut streams = Vec::new();
         for (from, to) in [(0, 1), (1, 0)] {
             let to = addresses(&self.pods[to], 7);
@@ -52,7 +52,7 @@ impl Ends {
         thread::sleep(Duration::from_millis(500));
         let losses: Vec<Loss> = streams.into_iter().map(Stream::finish).collect::<Result<_>>()?;
         changed.with_context(|| name.to_owned())?;
-        let full = queue_overflows(rope)?.saturating_sub(full);
+        let full = rope.queue_overflows()?.saturating_sub(full);
         let (lost, sent) = (losses.iter().map(Loss::lost).sum::<u64>(), losses.iter().map(|l| l.sent).sum::<u64>());
         figure(format_args!("{name}: {lost} of {sent} lost, {full} for full queues"));
         ensure!(lost <= full, "{name}: {lost} lost: {losses:#?}");
@@ -69,16 +69,6 @@ impl Ends {
 
 fn addresses(pod: &Workload, port: u16) -> [SocketAddr; 2] {
     [SocketAddr::new(pod.v4.into(), port), SocketAddr::new(pod.v6.into(), port)]
-}
-
-/// Packets that found a gateway's queue full: on a machine that is too busy to run the gateway, whatever its keys are.
-fn queue_overflows(rope: &Rope) -> Result<u64> {
-    let mut sum = 0;
-    for node in rope.east.nodes.iter().chain(&rope.west.nodes).filter(|node| node.gateway) {
-        let count = node.ns.output("cat", &["/sys/class/net/hawser-tun/statistics/tx_dropped"], None)?;
-        sum += count.trim().parse::<u64>()?;
-    }
-    Ok(sum)
 }
 
 /// `hawser rotate keys` at a site.

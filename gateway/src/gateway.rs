@@ -76,7 +76,6 @@ pub(crate) struct Gateway {
     nodes: Vec<hawser_model::NodeName>,
     local_api: Option<ReadyHandle>,
     stopping: bool,
-    untidy: bool,
 }
 
 impl Gateway {
@@ -122,7 +121,6 @@ impl Gateway {
             nodes: Vec::new(),
             local_api: Some(readiness.handle("local API")),
             stopping: false,
-            untidy: false,
         };
         (gateway, resolve::run(names_rx, answers_tx))
     }
@@ -143,7 +141,8 @@ impl Gateway {
                 () = token.cancelled() => break,
                 more = changes.next() => if !more { bail!("The local API is closed") },
                 () = next_state(&mut self.states) => {}
-                () = tokio::time::sleep(INTERVAL) => if std::mem::take(&mut self.untidy) { heap::trim() },
+                // What a change left free, once all is calm.
+                () = tokio::time::sleep(INTERVAL) => if self.planner.take_new() { heap::trim() },
             }
         }
         self.stop().await;
@@ -195,20 +194,16 @@ impl Gateway {
                 return Ok(());
             }
         };
-        let lanes = self.lanes();
         let answers = Arc::clone(&self.answers.borrow());
-        let mut next = match self.planner.plan(inputs, &roster, &self.config.node, &lanes, &answers) {
+        let mut next = match self.planner.plan(inputs, &roster, &self.config.node, &answers) {
             Ok(plan) => plan,
             Err(problem) => {
                 self.note_problems(BTreeSet::from([problem]));
                 return Ok(());
             }
         };
-        if lanes.is_empty() {
+        if self.lanes().is_empty() {
             self.start(&next).await?;
-            let lanes = self.lanes();
-            let planned = self.planner.plan(inputs, &roster, &self.config.node, &lanes, &answers);
-            next = planned.map_err(|problem| anyhow::anyhow!("{problem}"))?;
         }
         self.note_problems(std::mem::take(&mut next.problems));
         self.names.send_if_modified(|names| {
@@ -235,11 +230,6 @@ impl Gateway {
             self.shared.lock().roster_revision = roster.revision;
         } else {
             tracing::warn!(roster = roster.revision, "lanes have not taken the peers over yet");
-        }
-        if self.planner.take_new() {
-            // What the change needed, before sessions take more; and once more when all is calm.
-            heap::trim();
-            self.untidy = true;
         }
         self.say();
         self.respond();

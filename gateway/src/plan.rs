@@ -43,6 +43,7 @@ impl fmt::Display for Problem {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) peers: Arc<Peers>,
+    /// Without lanes: the tunnel has them.
     pub(crate) spec: GatewayNodeSpec,
     pub(crate) draining: bool,
     pub(crate) nodes: Vec<NodeName>,
@@ -80,7 +81,6 @@ pub(crate) fn plan(
     inputs: &Inputs,
     roster: &Roster,
     node: &NodeName,
-    lanes: &[LaneInfo],
     answers: &BTreeMap<String, Vec<IpAddr>>,
 ) -> Result<Plan, Problem> {
     let mut problems = Problems(BTreeSet::new());
@@ -122,7 +122,7 @@ pub(crate) fn plan(
     let preferred = pod_cidrs.iter().filter(|c| prefixes.contains_net(c)).map(IpNet::to_string).collect();
     let spec = GatewayNodeSpec {
         node: node.to_string(),
-        lanes: lanes.iter().map(lane_spec).collect(),
+        lanes: Vec::new(),
         candidates: me.map_or_else(Vec::new, |n| n.candidates.clone()),
         preferred_prefixes: preferred,
     };
@@ -179,8 +179,7 @@ fn peer_cluster(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::view::NodeFacts;
-    use crate::view::Remote;
+    use crate::view::{NodeFacts, Remote};
     use hawser_api::hawser::RemoteGateway;
 
     fn gateway(node: &str, candidates: &[&str]) -> RemoteGateway {
@@ -219,7 +218,7 @@ mod tests {
 
     fn run(inputs: &Inputs, roster: &Roster) -> Plan {
         let answers = BTreeMap::from([("gw.example.org".to_owned(), vec!["192.0.2.7".parse().unwrap()])]);
-        plan(inputs, roster, &NodeName::new("w1").unwrap(), &[], &answers).unwrap()
+        plan(inputs, roster, &NodeName::new("w1").unwrap(), &answers).unwrap()
     }
 
     fn roster(members: &[(&str, i64)]) -> Roster {
@@ -271,7 +270,7 @@ mod tests {
     fn a_membership_without_a_valid_id_is_no_membership() {
         let mut inputs = inputs(vec![]);
         inputs.cluster_id = "West!".to_owned();
-        let problem = plan(&inputs, &roster(&[]), &NodeName::new("w1").unwrap(), &[], &BTreeMap::new()).unwrap_err();
+        let problem = plan(&inputs, &roster(&[]), &NodeName::new("w1").unwrap(), &BTreeMap::new()).unwrap_err();
         assert_eq!(problem.field, "spec.clusterId");
     }
 }

@@ -1,7 +1,6 @@
 //! The last plan, worked out anew when what it follows from has changed.
 
 use hawser_model::NodeName;
-use hawser_tunnel::LaneInfo;
 
 use crate::memory::Roster;
 use crate::plan::{Plan, Problem, plan};
@@ -13,7 +12,6 @@ use crate::view::Inputs;
 struct Basis {
     inputs: Inputs,
     roster: Roster,
-    lanes: Vec<LaneInfo>,
     answers: Answers,
 }
 
@@ -31,15 +29,13 @@ impl Planner {
         inputs: &Inputs,
         roster: &Roster,
         node: &NodeName,
-        lanes: &[LaneInfo],
         answers: &Answers,
     ) -> Result<Plan, Problem> {
-        let basis =
-            Basis { inputs: inputs.clone(), roster: roster.clone(), lanes: lanes.to_vec(), answers: answers.clone() };
+        let basis = Basis { inputs: inputs.clone(), roster: roster.clone(), answers: answers.clone() };
         let known = self.last.as_ref().is_some_and(|(last, _)| *last == basis);
         let plan = match self.last.take().filter(|_| known) {
             Some((_, plan)) => plan,
-            None => plan(inputs, roster, node, lanes, answers),
+            None => plan(inputs, roster, node, answers),
         };
         // Of equal ones the newer objects are kept, which others have too.
         self.last = Some((basis, plan.clone()));

@@ -77,14 +77,13 @@ impl Publisher {
 
 /// What is said of this gateway's keys; nothing where it has none.
 pub(crate) fn keys(lanes: &[LaneInfo], rotation: &Rotation) -> Option<GatewayKeys> {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     Some(GatewayKeys {
         created: time(lanes.iter().map(|lane| lane.created).min()?),
         answered: rotation.answered().map(|at| Time(jiff::Timestamp::from_second(at).unwrap_or_default())),
         rotation: rotation.progress().map(|progress| GatewayKeyRotation {
             since: time(progress.since),
-            moved_paths: count(progress.moved),
-            total_paths: count(progress.total),
+            moved_paths: progress.moved,
+            total_paths: progress.total,
             waiting_for: progress.waiting_for.clone(),
         }),
     })

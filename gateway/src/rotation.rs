@@ -49,9 +49,9 @@ pub(crate) struct Progress {
     /// When the next keys were made.
     pub(crate) since: SystemTime,
     /// Paths that need no key that will be replaced.
-    pub(crate) moved: usize,
+    pub(crate) moved: u32,
     /// All paths.
-    pub(crate) total: usize,
+    pub(crate) total: u32,
     /// What the others wait for.
     pub(crate) waiting_for: Vec<String>,
 }
@@ -133,8 +133,8 @@ impl Rotation {
         let alone = self.alone.is_some_and(|since| now.steady.duration_since(since) < DARK_MAX);
         self.progress = Some(Progress {
             since,
-            moved: self.paths.values().filter(|sight| **sight == Sight::Moved).count(),
-            total: paths.len(),
+            moved: count(self.paths.values().filter(|sight| **sight == Sight::Moved).count()),
+            total: count(paths.len()),
             waiting_for: paths.iter().filter_map(|path| self.reason(path)).take(REASONS_MAX).collect(),
         });
         // Something came between: the other lanes go on with it.
@@ -176,6 +176,10 @@ impl Rotation {
             Sight::Dark(_) => Some(format!("{cluster}/{gateway}, which does not answer, for ten minutes")),
         }
     }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Whether the oldest key is so old that it is this gateway's turn. Gateways of a site take turns: each is due a little

@@ -90,11 +90,10 @@ fn micros(d: std::time::Duration) -> u64 {
 }
 
 fn rotation_report(progress: &Progress) -> RotationReport {
-    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     RotationReport {
         since_s: age_ms(progress.since) / 1000,
-        moved_paths: count(progress.moved),
-        total_paths: count(progress.total),
+        moved_paths: progress.moved,
+        total_paths: progress.total,
         waiting_for: progress.waiting_for.clone(),
     }
 }

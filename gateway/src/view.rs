@@ -60,8 +60,8 @@ impl Serialize for Remote {
 
 impl PartialEq for Remote {
     fn eq(&self, other: &Self) -> bool {
-        let name = |remote: &Self| remote.0.metadata.name.clone();
-        Arc::ptr_eq(&self.0, &other.0) || self.spec() == other.spec() && name(self) == name(other)
+        let (one, two) = (&self.0, &other.0);
+        Arc::ptr_eq(one, two) || one.spec == two.spec && one.metadata.name == two.metadata.name
     }
 }
 

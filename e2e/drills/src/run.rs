@@ -4,7 +4,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use hawser_testbed::site::Node;
 use hawser_testbed::traffic::udp::{self, Loss};
 
 use crate::fault::Fault;
@@ -123,12 +122,8 @@ impl Stage {
     pub fn full_queues(&self) -> u64 {
         let sites = [&self.rope.west, &self.rope.east];
         let gateways = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
-        let count = |node: &Node| {
-            let count = node.ns.output("cat", &["/sys/class/net/hawser-tun/statistics/tx_dropped"], None).ok()?;
-            count.trim().parse::<u64>().ok()
-        };
         // A gateway that does not run has no queue.
-        gateways.filter_map(count).sum()
+        gateways.filter_map(|node| node.ns.queue_overflows("hawser-tun").ok()).sum()
     }
 
     /// Packets that the sockets of the stream and of its server had no room for so far.

@@ -117,6 +117,15 @@ impl Netns {
         self.output("nft", &["-f", "-"], Some(script))
     }
 
+    /// Packets that the queue of one of its devices had no room for: whoever reads it is too slow, or the machine too busy.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn queue_overflows(&self, device: &str) -> Result<u64> {
+        let count = self.output("cat", &[&format!("/sys/class/net/{device}/statistics/tx_dropped")], None)?;
+        Ok(count.trim().parse()?)
+    }
+
     /// Runs a program to its end and gives its standard output.
     ///
     /// # Errors

@@ -1,9 +1,9 @@
 //! A short queue for everybody: a peer that sends more than a gateway can take delays its own packets, not others'.
 //!
-//! All datagrams of a lane and family wait in one socket, first come, first served. Its buffer is large, so that bursts and pauses of the
-//! scheduler lose nothing; a peer that keeps it full makes all wait that long. So, as in CoDel (RFC 8289), a queue that *stays*
-//! long is shortened, by drops that come faster until it is; but only by drops of those peers that take more than an even
-//! share, and of those without mercy where that is not enough. A peer that is alone has the queue for itself.
+//! All datagrams of a lane and family wait in one socket, first come, first served. Its buffer is large, so that bursts and
+//! pauses of the scheduler lose nothing; a peer that keeps it full makes all wait that long. So, as in CoDel (RFC 8289), a
+//! queue that *stays* long is shortened, by drops that come faster until it is; but only by drops of those peers that take
+//! more than an even share, and of those without mercy where that is not enough. A peer that is alone has the queue for itself.
 //!
 //! The intervals are those of data centres: where a gateway's own speed is what limits a flow, its ends are near.
 

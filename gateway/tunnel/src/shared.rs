@@ -187,7 +187,7 @@ impl Board {
     /// A lane other than `lane` whose path can carry packets, proven later than `after`.
     pub(crate) fn helper(&self, lane: usize, lanes: usize, after: Time) -> Option<usize> {
         (0..lanes).filter(|&other| other != lane).find(|&other| {
-            let usable = matches!(self.get(other), Some(State::Up | State::Suspect | State::Held));
+            let usable = self.get(other).is_some_and(State::carries);
             usable && Time::from_nanos(self.proofs[other].load(Ordering::Relaxed)) > after
         })
     }
@@ -214,7 +214,7 @@ impl Board {
 
     /// Whether some lane's path carries packets.
     pub(crate) fn carries(&self) -> bool {
-        (0..LANES_MAX).any(|lane| matches!(self.get(lane), Some(State::Up | State::Suspect | State::Held)))
+        (0..LANES_MAX).any(|lane| self.get(lane).is_some_and(State::carries))
     }
 
     /// Asks the other lanes to look; the count including this one.

@@ -215,11 +215,6 @@ pub(crate) fn sum_up<'a>(lanes: &[&'a LanePath]) -> Option<&'a LanePath> {
         .copied()
 }
 
-/// Whether a path in this state carries packets.
-pub(crate) fn carries(state: State) -> bool {
-    matches!(state, State::Up | State::Suspect | State::Held)
-}
-
 /// What is least settled of the searches that lanes run.
 fn phase(lanes: impl Iterator<Item = Phase>) -> Phase {
     lanes
@@ -255,7 +250,7 @@ impl<'a> Summary<'a> {
         let of = lanes.filter_map(|(lane, paths)| {
             let path = paths.get(key)?;
             let said = path.next_key.filter(|_| lane.revision >= prepared);
-            Some(said.unwrap_or(if carries(path.state) { NextKey::Waiting } else { NextKey::Dark }))
+            Some(said.unwrap_or(if path.state.carries() { NextKey::Waiting } else { NextKey::Dark }))
         });
         of.max().unwrap_or(NextKey::Dark)
     }

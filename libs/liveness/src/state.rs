@@ -20,6 +20,12 @@ pub enum State {
 }
 
 impl State {
+    /// Whether a path in this state carries traffic, be it only where nothing better is.
+    #[must_use]
+    pub fn carries(self) -> bool {
+        matches!(self, Self::Up | Self::Suspect | Self::Held)
+    }
+
     /// As reports write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -130,40 +130,39 @@ impl Object {
     /// The same object with this status, or none.
     #[must_use]
     pub fn with_status(self, status: Option<Value>) -> Self {
-        self.changed(|map| {
-            match status {
-                Some(status) => map.insert("status".to_owned(), status),
-                None => map.remove("status"),
-            };
-        })
+        self.changed(|map| put(map, "status", status))
     }
 
     /// The same object made as a write of it over `current` should leave it: status and creation time are not the
     /// writer's to change. A new object without a creation time gets `now` (RFC 3339).
     #[must_use]
     pub fn over(self, current: Option<&Self>, now: &str) -> Self {
-        let created = |object: &Self| object.value()["metadata"].get("creationTimestamp").cloned();
-        let created = match current {
-            Some(current) => created(current),
-            None => created(&self).or_else(|| Some(now.into())),
-        };
-        let next = self.with_status(current.and_then(Self::status));
-        next.changed(|map| {
+        let current = current.map(Self::value);
+        self.changed(|map| {
+            put(map, "status", current.as_ref().and_then(|current| current.get("status")).cloned());
             let Some(metadata) = map.get_mut("metadata").and_then(Value::as_object_mut) else { return };
-            match created {
-                Some(created) => metadata.insert("creationTimestamp".to_owned(), created),
-                None => metadata.remove("creationTimestamp"),
+            let created = match &current {
+                Some(current) => current["metadata"].get("creationTimestamp").cloned(),
+                None => metadata.get("creationTimestamp").cloned().or_else(|| Some(now.into())),
             };
+            put(metadata, "creationTimestamp", created);
         })
     }
 
     /// The same object with something changed in its JSON form.
-    #[must_use]
-    pub fn changed(self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
+    fn changed(self, change: impl FnOnce(&mut Map<String, Value>)) -> Self {
         let mut value = self.value();
         value.as_object_mut().map(change);
         Self::unchecked(self.kind, self.key, &value)
     }
+}
+
+/// Sets a field, or takes it away.
+fn put(map: &mut Map<String, Value>, field: &str, value: Option<Value>) {
+    match value {
+        Some(value) => map.insert(field.to_owned(), value),
+        None => map.remove(field),
+    };
 }
 
 fn key_of(kind: Kind, value: &Value) -> Key {

@@ -11,7 +11,7 @@ use super::Lane;
 use super::handshakes::ANSWERS;
 use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
-use crate::status::{LanePath, LaneStatus, NextKey, carries};
+use crate::status::{LanePath, LaneStatus, NextKey};
 
 /// Between looks at sessions' own timers.
 const TICK: Duration = Duration::from_millis(250);
@@ -291,7 +291,7 @@ impl Lane {
     /// Shows what a path takes from here, while it is in use.
     fn post_mtu(&self, path: PathIndex) {
         let Some(link) = self.peers.link(path).filter(|l| l.sender.is_some()) else { return };
-        let in_use = matches!(self.paths.state(path), Some(State::Up | State::Suspect | State::Held));
+        let in_use = self.paths.state(path).is_some_and(State::carries);
         let mtu = self.paths.mtu(path).filter(|_| in_use);
         self.peers.snapshot.paths[link.spec].board.set_mtu(self.index, mtu);
     }
@@ -358,7 +358,7 @@ impl Lane {
                 last_heard: row.heard.map(at),
                 endpoint: pair.endpoint,
                 session_age: pair.session.age(),
-                next_key: self.peers.next_key(index).map(|next| if carries(row.state) { next } else { NextKey::Dark }),
+                next_key: self.peers.next_key(index).map(|next| if row.state.carries() { next } else { NextKey::Dark }),
                 row,
             });
         }

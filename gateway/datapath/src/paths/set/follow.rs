@@ -43,7 +43,7 @@ impl PathSet {
                     let index = usize::from(info.cluster_index);
                     let (id, node) = (cluster.clone(), gateway.clone());
                     self.emit(PathEvent::State { path, cluster, gateway, from, to, reason, at });
-                    let usable = matches!(to, State::Up | State::Suspect | State::Held);
+                    let usable = to.carries();
                     self.resize(path, |size| size.handle_usable(usable, now));
                     if self.concerns_other_lanes(to, reason) {
                         self.emit(PathEvent::Hint { cluster: id.clone(), gateway: node.clone() });
