@@ -43,7 +43,7 @@ pub struct Web {
 pub const WEB_PORTS: [(&str, &str, u16, u16); 2] = [("http", "TCP", 80, 8080), ("echo", "UDP", 7, 7)];
 
 impl Rope {
-    /// Starts everything and waits until every gateway has its paths up.
+    /// Starts everything and waits until every gateway has its paths up and every node its routes.
     ///
     /// # Errors
     /// With the step that failed and what was seen.
@@ -113,13 +113,16 @@ impl Rope {
         Ok(())
     }
 
-    /// Waits until every gateway of both sites has all its paths up.
+    /// Waits until every gateway of both sites has all its paths up, and every node its routes.
     ///
     /// # Errors
-    /// With the last report.
+    /// With the last report, or what a node's kernel says.
     pub fn wait_up(&self) -> Result<()> {
-        self.west.wait_paths(1, u32::from(self.east.options.gateways), LIMIT)?;
-        self.east.wait_paths(1, u32::from(self.west.options.gateways), LIMIT)
+        for (site, other) in [(&self.west, &self.east), (&self.east, &self.west)] {
+            site.wait_paths(1, u32::from(other.options.gateways), LIMIT)?;
+            site.wait_routes(other, LIMIT)?;
+        }
+        Ok(())
     }
 
     /// Starts a server of `web` behind a node of a site and declares the Service there.

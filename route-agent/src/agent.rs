@@ -180,6 +180,7 @@ impl Agent {
             tracing::info!("this cluster is no member any more: everything of ours is removed");
         }
         self.applied = Some(wanted);
+        self.parts.metrics.gateways(&self.parts.gateways.borrow());
         self.ask_gateways().await;
         self.serve_names();
         if !failed {

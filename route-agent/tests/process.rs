@@ -269,6 +269,8 @@ fn a_site_serves_names_and_virtual_addresses_and_drops_a_cluster_gone_dark_from_
     world.names("peers", &["10.1.2.11", "10.2.5.10"]);
     let direct = http::get(&world.client.ns, "10.2.5.10:8080".parse().unwrap(), "/", ANSWER).unwrap();
     assert_eq!(direct, format!("server=far client={}", world.client.v4));
+    let metrics = world.admin(3, "/metrics").unwrap();
+    assert_eq!(metrics.matches("hawser_route_agent_gateway_usable{").count(), 2, "{metrics}");
 
     world.gateways[0].say(false, ClusterState::Dark);
     world.wait_via(&[2]);

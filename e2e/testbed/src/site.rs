@@ -449,4 +449,20 @@ impl Site {
             Ok(())
         })
     }
+
+    /// Waits until every node has a route of each family to the other site's pods.
+    ///
+    /// # Errors
+    /// With what the node's kernel said last.
+    pub fn wait_routes(&self, to: &Self, limit: Duration) -> Result<()> {
+        let s = to.options.number;
+        wait_for(&format!("{}: routes to {}", self.options.cluster, to.options.cluster), limit, || {
+            for node in &self.nodes {
+                for pod in [format!("10.{s}.1.10"), format!("fd10:{s:x}:1::a")] {
+                    node.ns.ip(&format!("route get {pod}")).with_context(|| format!("{} has no route", node.name))?;
+                }
+            }
+            Ok(())
+        })
+    }
 }
