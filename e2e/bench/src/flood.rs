@@ -107,6 +107,7 @@ impl Flooder {
     fn beside<T>(&self, subject: Subject, sources: [u32; 2], f: impl FnOnce() -> Result<T>) -> Result<(T, Outcome)> {
         let discarding = matches!(subject, Subject::Discarding(_));
         let mut flood = Flood::new(&self.host, self.targets(discarding)?, sources)?;
+        empty(&self.sink)?;
         let running = AtomicBool::new(true);
         let (value, outcome, discarded) = thread::scope(|scope| {
             let flood = scope.spawn(|| flood.run(&running));
@@ -135,6 +136,13 @@ impl Flooder {
         };
         self.lanes.iter().map(target).collect()
     }
+}
+
+/// Forgets what an earlier flood left.
+fn empty(sink: &UdpSocket) -> Result<()> {
+    sink.set_nonblocking(true)?;
+    while sink.recv(&mut [0; 256]).is_ok() {}
+    Ok(sink.set_nonblocking(false)?)
 }
 
 /// Reads what comes and forgets it; how much that was.

@@ -34,7 +34,7 @@ struct Args {
     #[arg(long, value_name = "ID")]
     only: Vec<Measure>,
     /// Only these subjects between two hosts. May be repeated.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
     subject: Vec<Subject>,
     /// Another build of hawser-gateway to measure beside this one, as other-hawser-1 and -2.
     #[arg(long, value_name = "PATH")]

@@ -219,6 +219,47 @@ fn a_draining_gateway_is_left_while_it_still_answers() {
 }
 
 #[test]
+fn a_thousand_paths_never_ask_for_more_than_their_budget_and_one_of_them_is_judged_as_soon_as_ever() {
+    let clusters: Vec<RemoteCluster> = (0..1000_u32)
+        .map(|i| {
+            cluster(
+                &format!("c{i}"),
+                &[&format!("10.{}.{}.0/24", 64 + i / 256, i % 256)],
+                vec![gateway(&format!("g{i}"), 1, &[])],
+            )
+        })
+        .collect();
+    let mut world = World::new(&clusters);
+    world.run_busy(2_000);
+    assert!(world.set.path_rows(world.now).iter().all(|row| row.state == State::Up));
+    let falls = |world: &World| -> Vec<Time> {
+        let fell = |event: &PathEvent| match event {
+            PathEvent::State { to: State::Down, at, .. } => Some(*at),
+            _ => None,
+        };
+        world.events.iter().filter_map(fell).collect()
+    };
+    world.dead.push("g7".to_owned());
+    let (cut, before) = (world.now, world.probes);
+    world.run_busy(1_000);
+    let fell = falls(&world);
+    assert!(fell.len() == 1 && fell[0].since(cut) <= Duration::from_millis(550), "{fell:?} after {cut:?}");
+    assert!((4_900..=5_200).contains(&(world.probes - before)), "{}", world.probes - before);
+
+    world.dead = clusters.iter().map(|c| c.gateways[0].node.to_string()).collect();
+    let (cut, before) = (world.now, world.probes);
+    world.run_busy(1_000);
+    assert!(world.probes - before <= 10_100, "{}", world.probes - before);
+    world.run_busy(1_500);
+    let fell = falls(&world);
+    assert_eq!(fell.len(), 1000, "all are judged");
+    assert!(fell[1..].iter().all(|at| at.since(cut) >= Duration::from_millis(300)), "none without proof");
+    world.dead.clear();
+    world.run_busy(8_000);
+    assert!(world.set.path_rows(world.now).iter().all(|row| row.state == State::Up));
+}
+
+#[test]
 fn reconfiguration_keeps_the_life_of_what_stays() {
     let mut world = World::new(&two());
     world.run_busy(1_000);
@@ -273,6 +314,25 @@ fn idle_clusters_are_probed_each_second_and_traffic_wakes_them() {
     let before = world.probes;
     world.run(1_000);
     assert!((18..=24).contains(&(world.probes - before)), "{} probes in 1 s", world.probes - before);
+}
+
+#[test]
+fn idle_paths_are_probed_together() {
+    let many: Vec<RemoteCluster> = (0..200_u32)
+        .map(|i| cluster(&format!("c{i}"), &[&format!("10.64.{i}.0/24")], vec![gateway(&format!("g{i}"), 1, &[])]))
+        .collect();
+    let mut world = World::new(&many);
+    world.run(60_000);
+    let (before, grain) = (world.probes, Config::default().idle_grain);
+    for _ in 0..20 {
+        let at = world.now.rounded_up(grain) + Duration::from_millis(1);
+        world.run(u64::try_from(at.since(world.now).as_millis()).unwrap());
+        let sent = world.probes;
+        world.run(48);
+        assert_eq!(world.probes, sent, "a probe between two ticks");
+        world.run(1);
+    }
+    assert!((200..=220).contains(&(world.probes - before)), "{} probes of 200 paths in 1 s", world.probes - before);
 }
 
 #[test]

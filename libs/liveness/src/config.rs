@@ -31,6 +31,8 @@ pub struct Config {
     pub interval: Duration,
     /// Between probes at the idle pace.
     pub idle_interval: Duration,
+    /// Probes at the idle pace are sent at whole multiples of this, so that those of many paths go together.
+    pub idle_grain: Duration,
     /// Between probes of a suspect.
     pub suspect_interval: Duration,
     /// An answer is missed after this or two round trips, whichever is longer.
@@ -61,6 +63,7 @@ impl Default for Config {
             mode: Mode::Probes,
             interval: Duration::from_millis(100),
             idle_interval: Duration::from_secs(1),
+            idle_grain: Duration::from_millis(50),
             suspect_interval: Duration::from_millis(20),
             min_miss: Duration::from_millis(20),
             silence: Duration::from_millis(300),
@@ -77,12 +80,12 @@ impl Default for Config {
 }
 
 /// Between probes of all idle paths together, and the longest that one of them waits.
-const IDLE_APART: Duration = Duration::from_millis(2);
+const IDLE_APART: Duration = Duration::from_millis(4);
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
 impl Config {
     /// The same for one of so many paths: where there are many, idle ones are probed more rarely, so that all together take
-    /// no more of the processor than 500 do. A path that carries packets is not idle.
+    /// no more of the processor than 250 do. A path that carries packets is not idle.
     #[must_use]
     pub fn among(self, paths: usize) -> Self {
         let spread = IDLE_APART.saturating_mul(u32::try_from(paths).unwrap_or(u32::MAX)).min(IDLE_MAX);
@@ -111,8 +114,8 @@ mod tests {
     #[test]
     fn many_idle_paths_share_what_some_take() {
         let idle = |paths| Config::default().among(paths).idle_interval;
-        let expected = [1, 1, 2, 10, 10].map(Duration::from_secs);
-        assert_eq!([0, 500, 1000, 5000, 65_000].map(idle), expected);
+        let expected = [1, 1, 4, 10, 10].map(Duration::from_secs);
+        assert_eq!([0, 250, 1000, 5000, 65_000].map(idle), expected);
     }
 
     #[test]

@@ -35,6 +35,12 @@ impl Time {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
+    /// The next whole multiple of `grain` since the start.
+    #[must_use]
+    pub fn rounded_up(self, grain: Duration) -> Self {
+        Self(self.0.checked_next_multiple_of(nanos(grain)).unwrap_or(self.0))
+    }
+
     /// The time `ago` before this one, the start at the earliest.
     #[must_use]
     pub fn before(self, ago: Duration) -> Self {

@@ -8,8 +8,9 @@
 //! - [`layout`]: what another configuration makes of it, worked out beforehand; `places` finds what stays.
 //! - [`event`]: what it reports as it happens.
 //! - [`report`]: what it reports when asked.
-//! - `slot`: one path; its MTU is [`crate::pmtu`]'s. `timers`: deadlines.
+//! - `slot`: one path; its MTU is [`crate::pmtu`]'s. `timers`: deadlines. `budget`: how many probes are sent.
 
+mod budget;
 pub mod event;
 pub mod layout;
 pub(crate) mod places;

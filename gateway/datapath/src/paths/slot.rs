@@ -4,6 +4,7 @@ use hawser_liveness::{Config, Mode, Path, Reason, State, Stats, Time};
 use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
+use crate::paths::budget::{Budgets, Claim};
 use crate::paths::layout::weight;
 use crate::paths::places::path_hash;
 use crate::paths::report::PathRow;
@@ -70,6 +71,8 @@ pub(crate) struct Slot {
     /// What lane 0 says of a plain peer, in the other lanes.
     pub(crate) mirror: Option<(State, Time)>,
     pub(crate) armed: Option<Time>,
+    /// Its place among the probes to be sent, while one is due.
+    claim: Option<Claim>,
     pub(crate) size: Search,
     /// A probe of some size may be due: its deadline counts again once the caller asked.
     pub(crate) sizing: bool,
@@ -85,6 +88,7 @@ impl Slot {
             life: Path::new(Config { mode, ..liveness }, now),
             mirror: info.hand_over.then_some((State::Unknown, now)),
             armed: None,
+            claim: None,
             size: Search::new(liveness.first_seq),
             sizing: false,
             counts: Counts::default(),
@@ -107,6 +111,20 @@ impl Slot {
         self.life.set_idle_interval(&new.life);
         std::mem::swap(&mut self.preferred, &mut new.preferred);
         (self.armed, self.sizing) = (None, false);
+    }
+
+    /// The number of the probe to send at `now`, if one is due and the lane's budgets have room for it; else it comes later.
+    pub(crate) fn poll_probe(&mut self, budgets: &mut Budgets, now: Time) -> Option<u64> {
+        if !self.life.probe_due(now) {
+            return None;
+        }
+        let at = budgets.claim(&mut self.claim, self.life.state(), now);
+        if at > now {
+            self.life.postpone_probe(at);
+            return None;
+        }
+        self.claim = None;
+        self.life.poll_probe(now)
     }
 
     pub(crate) fn state(&self) -> State {

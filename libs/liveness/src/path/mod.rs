@@ -172,7 +172,7 @@ impl Path {
     pub fn set_pace(&mut self, pace: Pace) {
         self.pace = pace;
         if let Some(last) = self.last_probe {
-            self.next_probe = self.next_probe.min(last + self.interval());
+            self.next_probe = self.next_probe.min(self.probe_after(last));
         }
     }
 
@@ -320,13 +320,24 @@ impl Path {
         .min_by_key(|(at, _)| *at)
     }
 
+    /// Whether [`Self::poll_probe`] has a probe to send at `now`.
+    #[must_use]
+    pub fn probe_due(&self, now: Time) -> bool {
+        self.may_probe() && self.next_probe <= now
+    }
+
+    /// The caller can't send the probe that is due before `until`. A verdict needs as many probes as ever.
+    pub fn postpone_probe(&mut self, until: Time) {
+        self.next_probe = self.next_probe.max(until);
+    }
+
     /// The number of the probe to send at `now`, if one is due.
     pub fn poll_probe(&mut self, now: Time) -> Option<u64> {
-        if !self.may_probe() || now < self.next_probe {
+        if !self.probe_due(now) {
             return None;
         }
         self.last_probe = Some(now);
-        self.next_probe = now + self.interval();
+        self.next_probe = self.probe_after(now);
         Some(self.window.send(now))
     }
 

@@ -11,11 +11,12 @@ impl Path {
         self.session && self.cfg.mode != Mode::SessionOnly
     }
 
-    pub(super) fn interval(&self) -> Duration {
+    /// When the probe after one that was sent at `last` is due.
+    pub(super) fn probe_after(&self, last: Time) -> Time {
         match (self.alarm, self.pace) {
-            (Some(_), _) => self.cfg.suspect_interval,
-            (None, Pace::Normal) => self.cfg.interval,
-            (None, Pace::Idle) => self.cfg.idle_interval,
+            (Some(_), _) => last + self.cfg.suspect_interval,
+            (None, Pace::Normal) => last + self.cfg.interval,
+            (None, Pace::Idle) => (last + self.cfg.idle_interval).rounded_up(self.cfg.idle_grain),
         }
     }
 
@@ -82,7 +83,7 @@ impl Path {
             }
         }
         if cleared || !self.is_alive() {
-            self.next_probe = self.last_probe.map_or(now, |last| last + self.interval());
+            self.next_probe = self.last_probe.map_or(now, |last| self.probe_after(last));
         }
         match self.base {
             Base::Unknown => {

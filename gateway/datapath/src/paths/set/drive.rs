@@ -126,8 +126,9 @@ impl PathSet {
     pub fn poll_probe(&mut self, now: Time) -> Option<(PathIndex, Probe)> {
         while let Some(&path) = self.probing.front() {
             let (draining, healthy) = (self.draining, self.healthy);
-            let probe = self.slot_mut(path).and_then(|slot| {
-                let seq = slot.life.poll_probe(now)?;
+            let budgets = &mut self.budgets;
+            let probe = self.slots.get_mut(usize::from(path)).and_then(|slot| {
+                let seq = slot.poll_probe(budgets, now)?;
                 let (echo, rx_packets) = (slot.life.echo(), slot.counts.rx_packets);
                 Some(Probe { kind: Kind::Ask, seq, sent: now, echo, draining, healthy, rx_packets })
             });

@@ -13,6 +13,7 @@ use hawser_liveness::{ClusterState, Config, State, Time};
 use hawser_model::{ClusterId, NodeName, RemoteCluster};
 
 use crate::forwarding::{Forwarding, PathIndex};
+use crate::paths::budget::Budgets;
 use crate::paths::event::PathEvent;
 use crate::paths::places::cluster_hash;
 use crate::paths::report::{ClusterRow, PathRow};
@@ -62,6 +63,7 @@ pub struct PathSet {
     /// A path's state changed since the selector was told.
     stale: bool,
     timers: Timers,
+    budgets: Budgets,
     probing: VecDeque<PathIndex>,
     sizing: VecDeque<PathIndex>,
     events: VecDeque<PathEvent>,
@@ -80,6 +82,7 @@ impl PathSet {
             selector: Selector::default(),
             stale: false,
             timers: Timers::default(),
+            budgets: Budgets::default(),
             probing: VecDeque::new(),
             sizing: VecDeque::new(),
             events: VecDeque::new(),
