@@ -31,7 +31,7 @@ use hawser_testbed::process::binary;
 #[command(version)]
 struct Args {
     /// Only these measures; cpu comes with tcp1, rss with tcp8. May be repeated.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<Measure>,
     /// Only these subjects between two hosts. May be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]

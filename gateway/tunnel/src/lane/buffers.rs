@@ -16,10 +16,10 @@ use crate::session::MESSAGE_MAX;
 /// The longest IP packet.
 const PACKET_MAX: usize = 65_535;
 /// Packets that wait for one round of writes.
-const WAITING_MAX: usize = 256;
+const WAITING_MAX: usize = 512;
 /// Room for the packets of several receives: the kernel's sends cut superpackets where they are full, and what follows each
 /// other here is joined again.
-const ARENA: usize = 4 * PACKET_MAX;
+const ARENA: usize = 8 * PACKET_MAX;
 
 /// What one read of the TUN gives: a packet, or a superpacket that is cut into packets one after the other.
 pub(crate) struct TunPackets {
