@@ -82,8 +82,7 @@ fn keep(stage: &Stage, interrupt: &Interrupt) -> Result<()> {
         println!("  {:12} {}", workload.ns.name(), workload.ns.shell());
     }
     println!("Try, from {}: curl http://web.shop.svc.clusterset.local/", stage.client.ns.name());
-    let states =
-        rope.east.nodes.iter().filter(|node| node.gateway).map(|node| format!("--state {}", node.state.display()));
+    let states = rope.east.gateways().map(|node| format!("--state {}", node.state.display()));
     let states = states.collect::<Vec<_>>().join(" ");
     println!("Try, anywhere: target/debug/hawser status --site {} {states}", rope.east.dir.display());
     println!("Manifests, state and logs: {}", rope.lab.dir().display());

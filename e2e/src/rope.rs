@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use hawser_testbed::site::Node;
 use hawser_testbed::traffic::{admin, dns, http, udp};
 use hawser_testbed::{Lab, Site, SiteOptions, Workload, wait_for};
 use serde_json::Value;
@@ -167,8 +168,7 @@ impl Rope {
     /// # Errors
     /// When one does not answer.
     pub fn reports(site: &Site) -> Result<Vec<Value>> {
-        let gateways = site.nodes.iter().filter(|node| node.gateway);
-        gateways
+        site.gateways()
             .map(|node| {
                 let report = admin::get(&node.state.join("gateway/admin.sock"), "/report")?;
                 Ok(serde_json::from_str(&report)?)
@@ -188,13 +188,17 @@ impl Rope {
         counts.sum()
     }
 
+    /// The gateways of both sites.
+    pub fn gateways(&self) -> impl Iterator<Item = &Node> {
+        self.west.gateways().chain(self.east.gateways())
+    }
+
     /// Packets that found a gateway's queue full: on a machine that is too busy to run the gateway, whatever else happens.
     ///
     /// # Errors
     /// When a gateway does not run.
     pub fn queue_overflows(&self) -> Result<u64> {
-        let gateways = self.east.nodes.iter().chain(&self.west.nodes).filter(|node| node.gateway);
-        gateways.map(|node| node.ns.queue_overflows("hawser-tun")).sum()
+        self.gateways().map(|node| node.ns.queue_overflows("hawser-tun")).sum()
     }
 
     /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.

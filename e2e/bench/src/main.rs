@@ -30,10 +30,10 @@ use hawser_testbed::process::binary;
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Args {
-    /// Only these measures; cpu comes with tcp1, rss with tcp8. May be repeated.
+    /// Only these measures; cpu comes with tcp1, rss with tcp8. May be repeated, or a list with commas.
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     only: Vec<Measure>,
-    /// Only these subjects between two hosts. May be repeated.
+    /// Only these subjects between two hosts. May be repeated, or a list with commas.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     subject: Vec<Subject>,
     /// Another build of hawser-gateway to measure beside this one, as other-hawser-1 and -2.

@@ -120,10 +120,8 @@ impl Stage {
     /// Packets that gateways' queues had no room for, since each was started.
     #[must_use]
     pub fn full_queues(&self) -> u64 {
-        let sites = [&self.rope.west, &self.rope.east];
-        let gateways = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
         // A gateway that does not run has no queue.
-        gateways.filter_map(|node| node.ns.queue_overflows("hawser-tun").ok()).sum()
+        self.rope.gateways().filter_map(|node| node.ns.queue_overflows("hawser-tun").ok()).sum()
     }
 
     /// Packets that the sockets of the stream and of its server had no room for so far.

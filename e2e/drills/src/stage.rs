@@ -122,9 +122,8 @@ impl Stage {
     /// Watches all gateways.
     #[must_use]
     pub fn watch(&self) -> Watch {
-        let sites = [&self.rope.west, &self.rope.east];
-        let nodes = sites.into_iter().flat_map(|site| &site.nodes).filter(|node| node.gateway);
-        Watch::start(nodes.map(|node| node.state.join("gateway/admin.sock")).collect::<Vec<PathBuf>>())
+        let sockets = self.rope.gateways().map(|node| node.state.join("gateway/admin.sock"));
+        Watch::start(sockets.collect::<Vec<PathBuf>>())
     }
 
     /// The two sides, in turn: the one the stream starts from first.
@@ -165,11 +164,7 @@ impl Stage {
     /// With the step that failed.
     pub fn reset(&mut self) -> Result<()> {
         self.extras.clear();
-        let cut = |site: &Site| {
-            let mut gateways = site.nodes.iter().filter(|node| node.gateway);
-            gateways.try_for_each(|node| self.rope.lab.wan().isolate(&node.name))
-        };
-        [&self.rope.west, &self.rope.east].into_iter().try_for_each(cut)?;
+        self.rope.gateways().try_for_each(|node| self.rope.lab.wan().isolate(&node.name))?;
         for site in [&mut self.rope.west, &mut self.rope.east] {
             for program in [GATEWAY, ROUTE_AGENT] {
                 for number in numbers(site, program) {

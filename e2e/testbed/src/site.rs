@@ -1,21 +1,20 @@
-//! A site: a LAN, nodes on it, workloads behind the nodes, and the operator's manifests.
+//! A site: a LAN, nodes on it, workloads behind the nodes. `manifests` is its directory, `processes` what runs on it.
 //!
 //! Site `s`, node `h`: LAN `192.168.s.h/24`, `fd00:0:0:s::h/64`; pods `10.s.h.0/24`, `fd10:s:h::/64`; claims `10.s.0.0/16`,
 //! `fd10:s::/32`; virtual addresses `10.250.s.0/24`, `fd25:s::/112`; DNS `10.253.s.53`, `fd53:s::53`.
 
+mod manifests;
+mod processes;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use nix::sys::signal::Signal;
 
-use crate::lab::{Outcome, capture, path_str};
-use crate::process::binary;
+use crate::lab::capture;
 use crate::{Lab, Netns, Process, Switch, wait_for};
 
 /// Which family the tunnels run over.
@@ -163,6 +162,11 @@ impl Site {
         &self.nodes[usize::from(number) - 1]
     }
 
+    /// Its gateways.
+    pub fn gateways(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.gateway)
+    }
+
     /// Its WAN addresses (of a gateway).
     #[must_use]
     pub fn wan_addresses(&self, number: u8) -> [IpAddr; 2] {
@@ -201,223 +205,6 @@ impl Site {
         Ok(Workload { ns, v4: Ipv4Addr::new(10, s, node, last), v6 })
     }
 
-    /// Writes an operator's file, whole.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn write(&self, file: &str, manifest: &str) -> Result<()> {
-        let (path, temporary) = (self.dir.join(file), self.dir.join(format!(".{file}.new")));
-        fs::write(&temporary, manifest)?;
-        fs::rename(temporary, path)?;
-        Ok(())
-    }
-
-    fn write_manifests(&self) -> Result<()> {
-        let s = self.options.number;
-        self.write("membership.yaml", &format!(
-            "apiVersion: hawser.dev/v1alpha1\nkind: Membership\nmetadata: {{name: default}}\nspec:\n  clusterId: {}\n  prefixes: [10.{s}.0.0/16, 'fd10:{s:x}::/32']\n  vipPrefixes: [10.250.{s}.0/24, 'fd25:{s:x}::/112']\n  dnsAddress: [10.253.{s}.53, 'fd53:{s:x}::53']\n",
-            self.options.cluster
-        ))?;
-        let mut nodes = String::new();
-        for node in &self.nodes {
-            self.write_node(&mut nodes, node)?;
-        }
-        self.write("nodes.yaml", &nodes)?;
-        self.namespace("shop")
-    }
-
-    fn write_node(&self, out: &mut String, node: &Node) -> Result<()> {
-        let (s, h, name) = (self.options.number, node.number, &node.name);
-        writeln!(out, "---\napiVersion: v1\nkind: Node\nmetadata:\n  name: {name}")?;
-        if node.gateway {
-            let [v4, v6] = self.wan_addresses(h);
-            let candidates = match self.options.outer {
-                Outer::V4 => v4.to_string(),
-                Outer::V6 => v6.to_string(),
-                Outer::Dual => format!("{v4},{v6}"),
-            };
-            writeln!(out, "  labels: {{hawser.dev/gateway: 'true'}}")?;
-            writeln!(out, "  annotations: {{hawser.dev/gateway-candidates: '{candidates}'}}")?;
-        }
-        writeln!(out, "spec:\n  podCIDR: 10.{s}.{h}.0/24\n  podCIDRs: [10.{s}.{h}.0/24, 'fd10:{s:x}:{h:x}::/64']")?;
-        writeln!(out, "status:\n  addresses:\n  - {{type: InternalIP, address: 192.168.{s}.{h}}}")?;
-        writeln!(out, "  - {{type: InternalIP, address: 'fd00:0:0:{s:x}::{h:x}'}}")?;
-        Ok(())
-    }
-
-    /// Declares a namespace.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn namespace(&self, name: &str) -> Result<()> {
-        self.write(
-            &format!("ns-{name}.yaml"),
-            &format!("apiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n"),
-        )
-    }
-
-    /// Declares a dual-stack Service of `shop` with its endpoint slices; `ports` are `(name, protocol, port, target)`.
-    ///
-    /// # Errors
-    /// When it can't be written.
-    pub fn service(
-        &self,
-        name: &str,
-        headless: bool,
-        ports: &[(&str, &str, u16, u16)],
-        to: &[&Workload],
-    ) -> Result<()> {
-        let mut yaml = format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: shop}}\nspec:\n  ipFamilies: [IPv4, IPv6]\n  ipFamilyPolicy: PreferDualStack\n"
-        );
-        if headless {
-            yaml.push_str("  clusterIP: None\n");
-        }
-        yaml.push_str("  ports:\n");
-        for (port_name, protocol, port, target) in ports {
-            writeln!(yaml, "  - {{name: {port_name}, protocol: {protocol}, port: {port}, targetPort: {target}}}")?;
-        }
-        for family in ["IPv4", "IPv6"] {
-            writeln!(
-                yaml,
-                "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata:\n  name: {name}-{}\n  namespace: shop\n  labels: {{kubernetes.io/service-name: {name}}}\naddressType: {family}\nports:",
-                family.to_lowercase()
-            )?;
-            for (port_name, protocol, _, target) in ports {
-                writeln!(yaml, "- {{name: {port_name}, protocol: {protocol}, port: {target}}}")?;
-            }
-            writeln!(yaml, "endpoints:{}", if to.is_empty() { " []" } else { "" })?;
-            for workload in to {
-                let address = if family == "IPv4" { workload.v4.to_string() } else { workload.v6.to_string() };
-                writeln!(yaml, "- addresses: ['{address}']\n  conditions: {{ready: true}}")?;
-            }
-        }
-        self.write(&format!("svc-{name}.yaml"), &yaml)
-    }
-
-    /// Joins the cluster set, from the first gateway.
-    ///
-    /// # Errors
-    /// With what `hawser join` said.
-    pub fn join(&self, lab: &Lab, token: &str) -> Result<()> {
-        let args = ["join", "--site", path_str(&self.dir)?, "--token-file", "-", "--wait", "0s"];
-        lab.hawser_on(&self.node(1).ns, &args, Some(token))?.success()?;
-        Ok(())
-    }
-
-    /// Runs `hawser ARGS --site DIR` on a node.
-    ///
-    /// # Errors
-    /// When it can't be started.
-    pub fn hawser(&self, lab: &Lab, node: u8, args: &[&str]) -> Result<Outcome> {
-        let mut all = args.to_vec();
-        all.extend(["--site", path_str(&self.dir)?]);
-        lab.hawser_on(&self.node(node).ns, &all, None)
-    }
-
-    /// Runs `hawser status` with the figures of all gateways.
-    ///
-    /// # Errors
-    /// When it can't be started.
-    pub fn status(&self, lab: &Lab, more: &[&str]) -> Result<Outcome> {
-        let mut args = vec!["status"];
-        for node in self.nodes.iter().filter(|n| n.gateway) {
-            args.extend(["--state", path_str(&node.state)?]);
-        }
-        args.extend(more);
-        self.hawser(lab, 1, &args)
-    }
-
-    /// Starts a process of the site on a node: `hawser-agent`, `hawser-gateway` or `hawser-route-agent`.
-    ///
-    /// # Errors
-    /// When it can't be started.
-    pub fn start(&mut self, node: u8, program: &'static str) -> Result<()> {
-        let mut command = Command::new(binary(program)?);
-        let lanes = self.options.lanes;
-        let (dir, logs) = (self.dir.clone(), self.logs.clone());
-        let node = &mut self.nodes[usize::from(node) - 1];
-        command.arg("--site").arg(dir).args(["--node", &node.name]).arg("--state").arg(&node.state);
-        command.args(["--log-filter", "info,hawser=debug"]);
-        if let (Some(lanes), "hawser-gateway") = (lanes, program) {
-            command.args(["--lanes", &lanes.to_string()]);
-        }
-        let process = Process::start(&node.ns, program, command, &logs)?;
-        node.processes.insert(program, process);
-        Ok(())
-    }
-
-    /// Starts everything: agents and gateways on gateway nodes, route agents everywhere.
-    ///
-    /// # Errors
-    /// When a process can't be started.
-    pub fn start_all(&mut self) -> Result<()> {
-        for number in 1..=self.options.gateways + self.options.workers {
-            self.start(number, "hawser-route-agent")?;
-            if number <= self.options.gateways {
-                self.start(number, "hawser-gateway")?;
-                self.start(number, "hawser-agent")?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a running process, to kill or stop it.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn take(&mut self, node: u8, program: &'static str) -> Result<Process> {
-        let node = &mut self.nodes[usize::from(node) - 1];
-        node.processes.remove(program).with_context(|| format!("{program} does not run on {}", node.name))
-    }
-
-    /// Kills a process without notice.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn kill(&mut self, node: u8, program: &'static str) -> Result<()> {
-        self.take(node, program)?.kill()
-    }
-
-    /// Sends a signal to a process.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn signal(&self, node: u8, program: &'static str, signal: Signal) -> Result<()> {
-        let node = self.node(node);
-        node.processes.get(program).with_context(|| format!("{program} does not run on {}", node.name))?.signal(signal)
-    }
-
-    /// A running process.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn process(&self, node: u8, program: &'static str) -> Result<&Process> {
-        let node = self.node(node);
-        node.processes.get(program).with_context(|| format!("{program} does not run on {}", node.name))
-    }
-
-    /// The log of a process, running or not.
-    #[must_use]
-    pub fn log(&self, node: u8, program: &str) -> String {
-        fs::read_to_string(self.logs.join(format!("{}-{program}.log", self.node(node).name))).unwrap_or_default()
-    }
-
-    /// Ends every process of the site that runs.
-    pub fn kill_all(&mut self) {
-        for node in &mut self.nodes {
-            node.processes.clear();
-        }
-    }
-
-    /// An object that an agent generated, its status apart, e.g. `RemoteCluster/west.yaml`.
-    #[must_use]
-    pub fn generated(&self, file: &str) -> Option<String> {
-        let folders = fs::read_dir(self.dir.join("generated")).ok()?.filter_map(Result::ok);
-        let mut agents = folders.filter(|f| f.file_name().to_string_lossy().starts_with("agent-"));
-        agents.find_map(|agent| fs::read_to_string(agent.path().join(file)).ok())
-    }
-
     /// All that the kernel of a node holds of addresses: routes and nft rules.
     ///
     /// # Errors
@@ -435,7 +222,7 @@ impl Site {
     pub fn wait_paths(&self, clusters: usize, paths: u32, limit: Duration) -> Result<()> {
         let what = format!("{}: {clusters} clusters with {paths} live paths each", self.options.cluster);
         wait_for(&what, limit, || {
-            for node in self.nodes.iter().filter(|n| n.gateway) {
+            for node in self.gateways() {
                 let report = crate::traffic::admin::get(&node.state.join("gateway/admin.sock"), "/report")
                     .with_context(|| format!("{} has no report", node.name))?;
                 let live = report.matches("\"state\":\"Live\"").count();

@@ -1,4 +1,4 @@
-//! A rate limit that one sender cannot use up for all.
+//! Tokens that refill with time, and a rate limit of them that one sender cannot use up for all.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,21 +10,33 @@ use crate::hash;
 /// Buckets that senders share by hash.
 const SENDERS: usize = 256;
 
-/// Tokens that refill with time.
-#[derive(Debug, Clone, Copy)]
-struct Tokens {
+/// Tokens that refill with time, one each `each`, `burst` (from 1) at most.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tokens {
     /// When the bucket is full again.
     full_at: Time,
 }
 
 impl Tokens {
+    /// Takes one if there is one.
     fn take(&mut self, now: Time, each: Duration, burst: u32) -> bool {
-        let full_at = self.full_at.max(now) + each;
-        let allowed = full_at.since(now) <= each * burst;
+        let allowed = self.next_at(now, each, burst) == now;
         if allowed {
-            self.full_at = full_at;
+            self.full_at = self.full_at.max(now) + each;
         }
         allowed
+    }
+
+    /// Takes one, be it one that is yet to come: from when on it is there.
+    pub(crate) fn reserve(&mut self, now: Time, each: Duration, burst: u32) -> Time {
+        let at = self.next_at(now, each, burst);
+        self.full_at = self.full_at.max(now) + each;
+        at
+    }
+
+    /// When the next one is there, `now` at the earliest.
+    fn next_at(self, now: Time, each: Duration, burst: u32) -> Time {
+        self.full_at.before(each * (burst - 1)).max(now)
     }
 }
 
@@ -44,8 +56,7 @@ impl Limiter {
     /// A limiter with full buckets.
     #[must_use]
     pub fn new() -> Self {
-        let full = Tokens { full_at: Time::START };
-        Self { total: full, senders: Box::new([full; SENDERS]) }
+        Self { total: Tokens::default(), senders: Box::new([Tokens::default(); SENDERS]) }
     }
 
     /// Whether a reply may be sent to `sender` now; counts it if so.

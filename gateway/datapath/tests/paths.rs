@@ -143,6 +143,15 @@ fn two() -> Vec<RemoteCluster> {
     vec![east(vec![gateway("e1", 2, &["10.2.1.0/24"]), gateway("e2", 2, &[])])]
 }
 
+/// Clusters `c0` and on, of one gateway each: `g0` and on.
+fn many(count: u32) -> Vec<RemoteCluster> {
+    let one = |i: u32| {
+        let prefix = format!("10.{}.{}.0/24", 64 + i / 256, i % 256);
+        cluster(&format!("c{i}"), &[&prefix], vec![gateway(&format!("g{i}"), 1, &[])])
+    };
+    (0..count).map(one).collect()
+}
+
 #[test]
 fn nothing_is_routed_before_an_answer_and_all_gateways_after() {
     let mut world = World::new(&two());
@@ -220,15 +229,7 @@ fn a_draining_gateway_is_left_while_it_still_answers() {
 
 #[test]
 fn a_thousand_paths_never_ask_for_more_than_their_budget_and_one_of_them_is_judged_as_soon_as_ever() {
-    let clusters: Vec<RemoteCluster> = (0..1000_u32)
-        .map(|i| {
-            cluster(
-                &format!("c{i}"),
-                &[&format!("10.{}.{}.0/24", 64 + i / 256, i % 256)],
-                vec![gateway(&format!("g{i}"), 1, &[])],
-            )
-        })
-        .collect();
+    let clusters = many(1000);
     let mut world = World::new(&clusters);
     world.run_busy(2_000);
     assert!(world.set.path_rows(world.now).iter().all(|row| row.state == State::Up));
@@ -318,10 +319,7 @@ fn idle_clusters_are_probed_each_second_and_traffic_wakes_them() {
 
 #[test]
 fn idle_paths_are_probed_together() {
-    let many: Vec<RemoteCluster> = (0..200_u32)
-        .map(|i| cluster(&format!("c{i}"), &[&format!("10.64.{i}.0/24")], vec![gateway(&format!("g{i}"), 1, &[])]))
-        .collect();
-    let mut world = World::new(&many);
+    let mut world = World::new(&many(200));
     world.run(60_000);
     let (before, grain) = (world.probes, Config::default().idle_grain);
     for _ in 0..20 {

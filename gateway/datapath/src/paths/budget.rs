@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use hawser_liveness::{State, Time};
 
+use crate::limit::Tokens;
+
 /// Between probes of a lane to suspects, and between those to others, on average: 5,000 a second.
 const APART: Duration = Duration::from_micros(200);
-/// What may be sent at once after a while of less.
+/// What may be sent at once, after the first, after a while of less.
 const BURST: u32 = 50;
 
 /// Both budgets of a lane.
@@ -40,17 +42,12 @@ impl Budgets {
 
 /// Hands out times to probe at, in the order of asking.
 #[derive(Debug, Clone, Default)]
-struct Budget {
-    /// When all that was handed out would be sent at an even pace.
-    until: Time,
-}
+struct Budget(Tokens);
 
 impl Budget {
     /// The time from which on the next probe may be sent: `now`, unless many were asked for before it.
     fn claim(&mut self, now: Time) -> Time {
-        let at = self.until.before(APART * BURST).max(now);
-        self.until = self.until.max(now) + APART;
-        at
+        self.0.reserve(now, APART, BURST + 1)
     }
 }
 
