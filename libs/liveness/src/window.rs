@@ -109,6 +109,12 @@ impl Window {
         self.knows(seq).then(|| self.slots.sent[Self::slot(seq)])
     }
 
+    /// When the first of the probes since the last proof that were sent at `at` or later was sent.
+    pub(crate) fn unanswered_since(&self, at: Time) -> Option<Time> {
+        let oldest = self.settled.max(self.next.saturating_sub(SLOTS as u64));
+        (oldest..self.next).map(|seq| self.slots.sent[Self::slot(seq)]).find(|sent| *sent >= at)
+    }
+
     /// The share of the last 100 probes whose answer is overdue, 0 to 1; nothing while too few were sent.
     pub(crate) fn loss(&self, now: Time, overdue: Duration) -> Option<f64> {
         self.share(Time::START, |sent, outcome| match outcome {

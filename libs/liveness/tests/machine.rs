@@ -117,6 +117,15 @@ fn a_sibling_s_refusal_ends_a_suspect_that_does_not_answer_and_no_other() {
     path.handle_hint(at(1_000));
     run(&mut path, 1_000, 1_150, true);
     assert_eq!(path.state(), State::Up, "it answers: only the other lane's port is closed");
+
+    let mut path = up(Mode::Probes);
+    path.handle_sibling_refusal(at(1_000), at(1_000));
+    path.handle_hint(at(1_000));
+    path.postpone_probe(at(1_200));
+    run(&mut path, 1_000, 1_220, false);
+    assert_eq!(path.state(), State::Suspect, "nobody asked before 1.2 s");
+    run(&mut path, 1_220, 1_222, false);
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Refused));
 }
 
 #[test]
@@ -138,16 +147,36 @@ fn own_lag_is_never_held_against_the_path() {
     path.handle_lag(at(1_900), Duration::from_millis(880));
     path.handle_timeout(at(1_900));
     assert_eq!(path.state(), State::Up);
-    run(&mut path, 1_900, 2_190, false);
-    assert_eq!(path.state(), State::Suspect, "silence counts from the end of the lag");
-    run(&mut path, 2_190, 2_202, false);
+    run(&mut path, 1_900, 2_100, false);
+    assert_eq!(path.state(), State::Suspect, "a machine that stood still begins anew");
+    run(&mut path, 2_100, 2_102, false);
     assert_eq!(path.state(), State::Down);
+
+    let mut path = up(Mode::Probes);
+    let waiting = path.poll_probe(at(1_000)).expect("due");
+    path.handle_lag(at(1_150), Duration::from_millis(130));
+    run(&mut path, 1_150, 1_170, false);
+    assert_eq!(path.state(), State::Up, "its answer may wait in the socket");
+    path.handle_probe_answer(waiting, at(1_010));
+    run(&mut path, 1_170, 1_400, true);
+    assert_eq!(path.state(), State::Up);
 
     let mut path = up(Mode::Probes);
     run(&mut path, 1_000, 1_019, false);
     path.handle_lag(at(1_200), Duration::from_millis(49));
     run(&mut path, 1_200, 1_202, false);
     assert_eq!(path.state(), State::Suspect, "less than half an interval is no excuse");
+}
+
+#[test]
+fn own_lag_costs_a_verdict_no_more_than_the_probes_it_kept_from_being_sent() {
+    let mut path = up(Mode::Probes);
+    assert_eq!(run(&mut path, 1_000, 1_139, false).len(), 7);
+    path.handle_lag(at(1_200), Duration::from_millis(60));
+    run(&mut path, 1_200, 1_220, false);
+    assert_eq!(path.state(), State::Suspect, "the eighth probe was sent at 1.2 s");
+    run(&mut path, 1_220, 1_222, false);
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Silent));
 }
 
 #[test]

@@ -74,7 +74,7 @@ pub struct Path {
     last_proof: Option<Time>,
     last_probe: Option<Time>,
     next_probe: Time,
-    /// Silence before this is our own loop's fault.
+    /// Our own loop stood still until then: what arrived meanwhile is being read.
     blind_until: Time,
     last_refusal: Option<(u64, Time)>,
     sibling_refusal: Option<Time>,
@@ -253,10 +253,14 @@ impl Path {
         }
     }
 
-    /// The caller's own loop was late by `lag`: beyond half an interval, silence until now proves nothing.
+    /// The caller's own loop was late by `lag`. Beyond half an interval, no answer is overdue before one sent for at `now` is,
+    /// as earlier ones may wait in a socket; silence goes on, as a verdict also needs the probes that the lag kept from being
+    /// sent. Beyond [`Config::silence`] all begins anew: the machine itself may have stood still.
     pub fn handle_lag(&mut self, now: Time, lag: Duration) {
         if lag > self.cfg.interval / 2 {
             self.blind_until = now;
+        }
+        if lag > self.cfg.silence {
             self.window.forgive();
         }
     }

@@ -33,7 +33,7 @@ impl Path {
         if !self.is_alive() || self.alarm.is_some() {
             return None;
         }
-        self.window.unanswered(0).map(|sent| sent + self.miss_after())
+        self.window.unanswered(0).map(|sent| sent.max(self.blind_until) + self.miss_after())
     }
 
     /// When a suspect is down, as far as the probes sent so far go.
@@ -43,15 +43,18 @@ impl Path {
         let last_needed = self.window.unanswered(alarm.needed - 1)?;
         let proof = self.last_proof.unwrap_or(self.alive_since);
         // At the idle pace nothing is sent for long: that is not the path's silence.
-        let silent_from = proof.max(self.blind_until).max(oldest.before(self.cfg.interval));
-        Some((silent_from + self.cfg.silence).max(last_needed + self.miss_after()))
+        let silent_from = proof.max(oldest.before(self.cfg.interval));
+        Some((silent_from + self.cfg.silence).max(last_needed.max(self.blind_until) + self.miss_after()))
     }
 
-    /// When a sibling's refusal is a verdict here, too: a suspect's probes sent since then are overdue, nothing was proven.
+    /// When a sibling's refusal is a verdict here, too: a suspect's probe sent since then is overdue, nothing was proven.
     pub(super) fn refused_at(&self) -> Option<Time> {
         let at = self.sibling_refusal.filter(|_| self.is_alive() && self.alarm.is_some() && self.may_probe())?;
         let proven = self.last_proof.is_some_and(|proof| proof >= at);
-        (!proven).then(|| at.max(self.blind_until) + self.cfg.suspect_interval + self.miss_after())
+        let asked = self.window.unanswered_since(at).filter(|_| !proven)?;
+        // A suspect is probed that soon, unless the probe was postponed.
+        let soon = at.max(self.blind_until) + self.cfg.suspect_interval;
+        Some(soon.max(asked) + self.miss_after())
     }
 
     pub(super) fn hold_over_at(&self) -> Option<Time> {
