@@ -7,8 +7,8 @@ use hawser_e2e::report::{Report, Row};
 use crate::fault::{Bound, Fault};
 use crate::run::{Cost, EVEN_LIMIT, Even};
 
-/// Users may lose that much more than the underlay does, as a share.
-const LOSS_MARGIN: f64 = 0.01;
+/// Users may lose that much more than the underlay does, in percent of all packets.
+const LOSS_MARGIN: f64 = 1.0;
 
 /// A row: what was measured, or why nothing was.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Outcome {
     pub fn passes(&self) -> bool {
         let bound = self.fault.bound;
         let worst = self.worst().is_some_and(|worst| worst <= bound.limit());
-        let loss = self.loss_goal().is_none_or(|goal| self.lost_share() <= goal);
+        let loss = self.loss_goal().is_none_or(|goal| self.lost_percent() <= goal);
         let sessions = match bound {
             Bound::NothingLostOver(sessions) => self.sessions() >= sessions,
             _ => true,
@@ -53,10 +53,10 @@ impl Outcome {
         self.error.is_none() && worst && loss && sessions && self.broken() == 0 && self.even() != Even::Never
     }
 
-    /// The largest share of packets lost one way.
+    /// The largest share of packets lost one way, in percent.
     #[must_use]
-    pub fn lost_share(&self) -> f64 {
-        self.costs.iter().flat_map(|c| c.lost_share).fold(0.0, f64::max)
+    pub fn lost_percent(&self) -> f64 {
+        100.0 * self.costs.iter().flat_map(|c| c.lost_share).fold(0.0, f64::max)
     }
 
     /// Sessions that were replaced, in the run with the fewest.
@@ -66,7 +66,7 @@ impl Outcome {
 
     fn loss_goal(&self) -> Option<f64> {
         match self.fault.bound {
-            Bound::Steady(Some(percent)) => Some(f64::from(percent) / 100.0 + LOSS_MARGIN),
+            Bound::Steady(Some(percent)) => Some(f64::from(percent) + LOSS_MARGIN),
             _ => None,
         }
     }
@@ -123,7 +123,7 @@ impl Outcome {
         report.add(row("", worst, bound.unit(), Some(bound.limit()), [least, worst]));
         report.add(once("connections-broken", self.broken() as f64, "connections", Some(0.0)));
         if let Some(goal) = self.loss_goal() {
-            report.add(once("lost-one-way", 100.0 * self.lost_share(), "%", Some(100.0 * goal)));
+            report.add(once("lost-one-way", self.lost_percent(), "%", Some(goal)));
         }
         if let Bound::NothingLostOver(sessions) = bound {
             report.add(once("sessions-replaced", f64::from(self.sessions()), "sessions", None));
@@ -162,7 +162,7 @@ impl Outcome {
         let measure = if fault.bound.measure().starts_with(unit) { "" } else { fault.bound.measure() };
         let mut worst = format!("{:.0} {unit} {measure}", self.worst().unwrap_or(f64::NAN)).trim_end().to_owned();
         if let Some(goal) = self.loss_goal() {
-            worst += &format!(", {:.1} % lost one way (goal {:.0} %)", 100.0 * self.lost_share(), 100.0 * goal);
+            worst += &format!(", {:.1} % lost one way (goal {goal:.0} %)", self.lost_percent());
         }
         if let Bound::NothingLostOver(sessions) = fault.bound {
             worst += &format!(", {} sessions replaced (goal {sessions})", self.sessions());
