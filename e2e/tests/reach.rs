@@ -1,12 +1,13 @@
 //! Any pod reaches any pod, any protocol, source address kept, whatever runs outside.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::Rope;
-use hawser_testbed::traffic::{http, raw, udp};
-use hawser_testbed::{Outer, Workload};
+use hawser_testbed::traffic::frames::Injector;
+use hawser_testbed::traffic::{fragments, http, raw, udp};
+use hawser_testbed::{Outer, Site, Workload, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -77,5 +78,66 @@ fn hosts_themselves_reach_pods_with_an_address_of_their_own() -> Result<()> {
             ensure!(answer == format!("server=server client={own}"), "from {}: {answer}", node.name);
         }
     }
+    rope.pass()
+}
+
+/// Sends a datagram from the client's node piece by piece, each by another gateway than the one before, the last piece first,
+/// until it comes back whole.
+fn piecemeal(rope: &Rope, client: &Workload, server: &Workload) -> Result<()> {
+    let node = &rope.east.node(3).ns;
+    let injector = Injector::open(node, "hawser-vx")?;
+    let gateways = rope.east.gateways().map(|gateway| gateway.ns.device("hawser-vx", "address"));
+    let gateways = gateways.collect::<Result<Vec<_>>>()?;
+    let data: Vec<u8> = (0..7_500_u32).map(|i| (i % 251) as u8).collect();
+    let mut id = 0;
+    for to in [IpAddr::V4(server.v4), IpAddr::V6(server.v6)] {
+        let own = client.address_like(to);
+        let socket = client.ns.run(move || UdpSocket::bind((own, 0)))?;
+        socket.set_read_timeout(Some(Duration::from_millis(300)))?;
+        wait_for(&format!("a datagram in pieces from {own} to come back from {to}"), LIMIT, || {
+            id += 1;
+            let pieces = fragments::of(socket.local_addr()?, SocketAddr::new(to, 7), id, &data)?;
+            for (piece, gateway) in pieces.iter().rev().zip(gateways.iter().cycle()) {
+                injector.send(&fragments::frame(gateway, piece)?)?;
+            }
+            let mut buffer = vec![0; 65_535];
+            let n = socket.recv(&mut buffer).context("nothing came back")?;
+            ensure!(buffer[..n] == data, "{n} bytes came back, or others");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Packets that each gateway's lanes took from its host (`tx_packets`), or gave to it (`rx_packets`).
+fn passed(site: &Site, way: &str) -> Result<Vec<u64>> {
+    let counts = site.gateways().map(|gateway| gateway.ns.device("hawser-tun", &format!("statistics/{way}")));
+    counts.map(|count| Ok(count?.parse()?)).collect()
+}
+
+#[test]
+fn fragments_of_one_datagram_arrive_over_any_mix_of_gateways() -> Result<()> {
+    let rope = Rope::start("pieces")?;
+    let client = rope.east.add_workload(3)?;
+    let servers = [rope.west.add_workload(1)?, rope.west.add_workload(3)?];
+    let echoes = servers.iter().map(|server| udp::Echo::start(&server.ns, 7, "west"));
+    let _echoes = echoes.collect::<Result<Vec<_>>>()?;
+    for server in &servers {
+        piecemeal(&rope, &client, server).context("all paths up")?;
+    }
+    // Each gateway has one path, to another gateway: the pieces can't come together before the pod's node.
+    for (from, to) in [("east-gw1", "west-gw1"), ("east-gw2", "west-gw2")] {
+        rope.lab.wan().black_hole(from, to)?;
+    }
+    rope.east.wait_paths(1, 1, LIMIT)?;
+    rope.west.wait_paths(1, 1, LIMIT)?;
+    let before = [passed(&rope.east, "tx_packets")?, passed(&rope.west, "rx_packets")?].concat();
+    for server in &servers {
+        piecemeal(&rope, &client, server).context("one path each")?;
+    }
+    let after = [passed(&rope.east, "tx_packets")?, passed(&rope.west, "rx_packets")?].concat();
+    // Eight pieces to each of two addresses of two servers, half of them by each gateway.
+    let each = before.iter().zip(&after).all(|(before, after)| after - before >= 16);
+    ensure!(each, "not every gateway carried its pieces: {before:?}, then {after:?}");
     rope.pass()
 }

@@ -18,7 +18,7 @@ use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Client;
 use hawser_local_api::client::View;
 use hawser_local_api::follow::Changes;
-use hawser_node_probe::ProbeKey;
+use hawser_node_probe::{ProbeKey, Reach};
 use hawser_telemetry::{Readiness, ReadyHandle, Task};
 use hawser_tunnel::{ClusterStatus, Config, LaneInfo, Tunnel};
 use tokio::sync::watch;
@@ -312,7 +312,7 @@ impl Gateway {
         let clusters = self.states.as_ref().map(|s| Arc::clone(&s.borrow())).unwrap_or_default();
         let said = Said {
             draining: self.stopping || self.shared.lock().draining,
-            clusters: clusters.iter().map(|c| (c.id.clone(), c.state)).collect(),
+            clusters: clusters.iter().map(|c| (c.id.clone(), Reach { state: c.state, mtu: c.mtu })).collect(),
             nodes: self.nodes.clone(),
         };
         self.said.send_if_modified(|current| {

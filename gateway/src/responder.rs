@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use hawser_model::defaults::{NODE_NOTICE_PORT, NODE_PROBE_PORT, VXLAN_DEVICE};
 use hawser_model::{ClusterId, NodeName};
 use hawser_node_probe::{
-    ClusterState, Envelope, Listener, LivePage, MAX_DATAGRAM, Message, ProbeKey, Speaker, link_local, pages,
+    Envelope, Listener, LivePage, MAX_DATAGRAM, Message, ProbeKey, Reach, Speaker, link_local, pages,
 };
 use nix::net::if_::if_nametoindex;
 use prometheus_client::metrics::counter::Counter;
@@ -28,7 +28,7 @@ const REPEAT_GAP: Duration = Duration::from_millis(10);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) draining: bool,
-    pub(crate) clusters: Vec<(ClusterId, ClusterState)>,
+    pub(crate) clusters: Vec<(ClusterId, Reach)>,
     /// All nodes of the cluster: who is told.
     pub(crate) nodes: Vec<NodeName>,
 }

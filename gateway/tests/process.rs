@@ -367,7 +367,7 @@ fn node_probes_are_answered_and_changes_are_told_unasked() {
         let (n, _) = socket.recv_from(&mut buffer)?;
         let heard = listener.open(&buffer[..n], Time::from_millis(seq)).map_err(|e| anyhow::anyhow!("{e:?}"))?;
         let Message::Answer { page, .. } = heard.message else { bail!("{heard:?}") };
-        let live = page.clusters.iter().any(|(id, state)| id.as_str() == "c2" && *state == ClusterState::Live);
+        let live = page.clusters.iter().any(|(id, reach)| id.as_str() == "c2" && reach.state == ClusterState::Live);
         ensure!(live && !page.draining, "{page:?}");
         Ok(())
     })

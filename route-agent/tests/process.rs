@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use hawser_liveness::Time;
 use hawser_model::defaults::{NODE_NOTICE_PORT, NODE_PROBE_PORT};
 use hawser_model::{ClusterId, NodeName};
-use hawser_node_probe::{ClusterState, Listener, Message, ProbeKey, Speaker, link_local, pages};
+use hawser_node_probe::{ClusterState, Listener, Message, ProbeKey, Reach, Speaker, link_local, pages};
 use hawser_testbed::traffic::{admin, dns, http, udp};
 use hawser_testbed::{Lab, Netns, Site, SiteOptions, Workload, wait_for};
 
@@ -198,7 +198,7 @@ impl Drop for Gateway {
 }
 
 fn page((version, draining, east): (u64, bool, ClusterState)) -> hawser_node_probe::LivePage {
-    pages(version, draining, &[(ClusterId::new("east").unwrap(), east)]).remove(0)
+    pages(version, draining, &[(ClusterId::new("east").unwrap(), Reach { state: east, mtu: 1420 })]).remove(0)
 }
 
 impl World {

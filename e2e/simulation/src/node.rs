@@ -9,14 +9,17 @@ use std::time::Duration;
 use hawser_liveness::{ClusterState, Config, Event, Path, State, Time};
 use hawser_model::ClusterId;
 use hawser_model::defaults::TABLE_REMOTE;
-use hawser_node_probe::{LivePage, LiveView, link_local, pages};
-use hawser_route_plan::{ClusterReach, GatewayView, Host, Input, Remote, Route, RouteKey, RouteKind, Uplink, routes};
+use hawser_node_probe::{LivePage, LiveView, Reach, link_local, pages};
+use hawser_route_plan::{GatewayView, Host, Input, Remote, Route, RouteKey, RouteKind, Uplink, routes};
 
 use crate::topology::{HostId, Topology};
 
 /// How often a gateway says unasked that its state changed, and how far apart.
 pub(crate) const NOTICES: u32 = 3;
 pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(10);
+
+/// What gateways say of every way; no packet here is too large for it.
+const MTU: u16 = 1420;
 
 /// What is said on a cluster's own network.
 #[derive(Debug, Clone)]
@@ -46,7 +49,9 @@ impl Voice {
     }
 
     pub(crate) fn page(&self) -> LivePage {
-        pages(self.version, self.draining, &self.clusters).swap_remove(0)
+        let reach = |(id, state): &(ClusterId, _)| (id.clone(), Reach { state: *state, mtu: MTU });
+        let clusters: Vec<_> = self.clusters.iter().map(reach).collect();
+        pages(self.version, self.draining, &clusters).swap_remove(0)
     }
 }
 
@@ -186,18 +191,14 @@ impl Node {
 
     /// How a gateway stands for this node, and what it is known to say about a cluster.
     pub(crate) fn knows(&self, host: HostId, cluster: &ClusterId) -> Option<(State, ClusterState)> {
-        self.gateways.get(&host).map(|g| (g.path.state(), g.view.state(cluster)))
+        self.gateways
+            .get(&host)
+            .map(|g| (g.path.state(), g.view.reach(cluster).map_or(ClusterState::Unknown, |r| r.state)))
     }
 }
 
 impl Gateway {
     fn seen(&self) -> GatewayView {
-        let reach = |state| match state {
-            ClusterState::Live => ClusterReach::Live,
-            ClusterState::Held => ClusterReach::Held,
-            ClusterState::Unknown => ClusterReach::Unknown,
-            ClusterState::Dark => ClusterReach::Dark,
-        };
         GatewayView {
             path: match self.path.state() {
                 State::Up | State::Suspect => hawser_route_plan::Path::Usable,
@@ -206,7 +207,7 @@ impl Gateway {
                 State::Down => hawser_route_plan::Path::Down,
             },
             draining: self.view.draining(),
-            clusters: self.view.clusters().map(|(id, state)| (id.clone(), reach(state))).collect(),
+            clusters: self.view.clusters().map(|(id, reach)| (id.clone(), reach.into())).collect(),
         }
     }
 }

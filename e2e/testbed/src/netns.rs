@@ -122,8 +122,16 @@ impl Netns {
     /// # Errors
     /// When there is no such device.
     pub fn queue_overflows(&self, device: &str) -> Result<u64> {
-        let count = self.output("cat", &[&format!("/sys/class/net/{device}/statistics/tx_dropped")], None)?;
-        Ok(count.trim().parse()?)
+        Ok(self.device(device, "statistics/tx_dropped")?.parse()?)
+    }
+
+    /// What the kernel says of one of its devices, e.g. `address` or `statistics/rx_packets`.
+    ///
+    /// # Errors
+    /// When there is no such device.
+    pub fn device(&self, device: &str, what: &str) -> Result<String> {
+        let text = self.output("cat", &[&format!("/sys/class/net/{device}/{what}")], None)?;
+        Ok(text.trim().to_owned())
     }
 
     /// Runs a program to its end and gives its standard output.

@@ -93,6 +93,7 @@ fn summarise(snapshot: &Snapshot, lanes: &[Arc<LaneStatus>], seen: &mut Seen, no
             reason,
             live_paths,
             total_paths,
+            mtu: cluster_mtu(snapshot, index),
             last_failover,
         };
         if before.is_none_or(|b| b.state != state) {
@@ -117,22 +118,29 @@ fn apart(a: SystemTime, b: SystemTime) -> Duration {
     a.duration_since(b).unwrap_or_else(|e| e.duration())
 }
 
+/// The smallest MTU of a cluster's paths that carry packets. Where none does, nothing is told about sizes.
+fn cluster_mtu(snapshot: &Snapshot, index: usize) -> u16 {
+    let paths = || snapshot.paths_of(index).iter();
+    let carrying = paths().filter(|p| p.board.carries()).map(PathSpec::mtu).min();
+    carrying.or_else(|| paths().map(|p| p.max_mtu).min()).unwrap_or_else(|| largest_mtu(snapshot))
+}
+
+/// What the widest first link takes.
+fn largest_mtu(snapshot: &Snapshot) -> u16 {
+    snapshot.paths.iter().map(|p| p.max_mtu).max().unwrap_or(MTU_MIN).max(MTU_MIN)
+}
+
 /// The TUN's kernel state: its addresses and MTU; every remote prefix in the transit table; in the table of the node's own
 /// packets those that this gateway can reach.
 fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> Desired {
     let metric = if draining { METRIC_DRAINED } else { METRIC_OWN };
-    let largest = snapshot.paths.iter().map(|p| p.max_mtu).max().unwrap_or(MTU_MIN).max(MTU_MIN);
-    let mut desired =
-        Desired { mtu: largest, addresses: snapshot.peers.addresses.iter().copied().collect(), ..Desired::default() };
-    for (index, (cluster, status)) in snapshot.peers.clusters.iter().zip(clusters).enumerate() {
-        let paths = || snapshot.paths_of(index).iter();
-        // Where none carries packets, nothing is told about sizes.
-        let carrying = paths().filter(|p| p.board.carries()).map(PathSpec::mtu).min();
-        let smallest = carrying.or_else(|| paths().map(|p| p.max_mtu).min()).unwrap_or(largest);
+    let addresses = snapshot.peers.addresses.iter().copied().collect();
+    let mut desired = Desired { mtu: largest_mtu(snapshot), addresses, ..Desired::default() };
+    for (cluster, status) in snapshot.peers.clusters.iter().zip(clusters) {
         let usable = matches!(status.state, ClusterState::Live | ClusterState::Held);
         for &prefix in cluster.prefixes.iter() {
             // A smaller MTU the kernel does not take for IPv6: lanes send packets of up to that in fragments, outside.
-            let mtu = if prefix.addr().is_ipv6() { smallest.max(MTU_MIN) } else { smallest };
+            let mtu = if prefix.addr().is_ipv6() { status.mtu.max(MTU_MIN) } else { status.mtu };
             let transit = Route { prefix, table: TABLE_TRANSIT, metric: METRIC_TRANSIT, mtu };
             desired.routes.insert(transit);
             if usable {

@@ -147,6 +147,9 @@ pub struct ClusterStatus {
     pub live_paths: u32,
     /// Paths configured.
     pub total_paths: u32,
+    /// The largest packet that every path which carries its packets takes, bytes; where none carries any, what the narrowest
+    /// first link takes.
+    pub mtu: u16,
     /// When traffic last moved between paths, and how long that took from the last proof of the old path.
     pub last_failover: Option<(SystemTime, Duration)>,
 }

@@ -1,7 +1,7 @@
 //! What nodes and their cluster's gateways say to each other over `hawser-vx`, and how they know that it is true.
 //!
-//! A route agent asks every gateway each 100 ms; the gateway process answers with the remote clusters that it has live
-//! paths to and its drain flag, and says so unasked when either changes. A gateway node's route agent tells the others
+//! A route agent asks every gateway each 100 ms; the gateway process answers with the remote clusters, how it
+//! reaches each and by which MTU, and its drain flag, and says so unasked when any of it changes. A gateway node's route agent tells the others
 //! when the gateway's TUN vanishes. Every datagram is at most [`MAX_DATAGRAM`] bytes and ends in an HMAC-SHA256 made with
 //! a key that all nodes of the cluster share; repeated and stale ones are refused.
 //!
@@ -26,7 +26,7 @@ mod wire;
 pub use address::{link_local, mac};
 pub use hawser_liveness::ClusterState;
 pub use key::{InvalidKey, ProbeKey};
-pub use live::{LivePage, LiveView, pages};
+pub use live::{LivePage, LiveView, Reach, pages};
 pub use message::{Envelope, Message, Refused};
 pub use speaker::{Listener, Speaker};
 pub use wire::MAX_DATAGRAM;

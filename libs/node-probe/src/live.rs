@@ -7,8 +7,17 @@ use hawser_model::ClusterId;
 
 /// Bytes of entries in one page: what a datagram has left beside the longest node name.
 const PAGE_BYTES: usize = 800;
-/// Bytes of an entry apart from its name: state and length.
-pub(crate) const ENTRY_OVERHEAD: usize = 2;
+/// Bytes of an entry apart from its name: state, MTU and length.
+pub(crate) const ENTRY_OVERHEAD: usize = 4;
+
+/// How a gateway reaches a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Whether it does.
+    pub state: ClusterState,
+    /// The largest packet that every path which carries its packets takes, bytes.
+    pub mtu: u16,
+}
 
 /// One page of what a gateway says about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +31,14 @@ pub struct LivePage {
     /// How many pages there are, at least 1.
     pub parts: u8,
     /// The remote clusters of this page and how they are reached.
-    pub clusters: Vec<(ClusterId, ClusterState)>,
+    pub clusters: Vec<(ClusterId, Reach)>,
 }
 
 /// Puts a gateway's state into pages, at least one. Answers carry one page each, in turn; notices go out for every page.
 /// What exceeds 255 pages (thousands of clusters) is left out.
 #[must_use]
-pub fn pages(version: u64, draining: bool, clusters: &[(ClusterId, ClusterState)]) -> Vec<LivePage> {
-    let mut groups: Vec<Vec<(ClusterId, ClusterState)>> = vec![Vec::new()];
+pub fn pages(version: u64, draining: bool, clusters: &[(ClusterId, Reach)]) -> Vec<LivePage> {
+    let mut groups: Vec<Vec<(ClusterId, Reach)>> = vec![Vec::new()];
     let mut used = 0;
     for entry in clusters {
         let bytes = ENTRY_OVERHEAD + entry.0.as_str().len();
@@ -53,7 +62,7 @@ pub struct LiveView {
     instance: u64,
     version: u64,
     draining: bool,
-    clusters: BTreeMap<ClusterId, ClusterState>,
+    clusters: BTreeMap<ClusterId, Reach>,
     /// Pages of this version that came.
     seen: BTreeSet<u8>,
     /// Clusters that pages of this version named.
@@ -61,7 +70,7 @@ pub struct LiveView {
 }
 
 impl LiveView {
-    /// Takes a page of the gateway process `instance` in. True where that changed a cluster's state or the drain flag.
+    /// Takes a page of the gateway process `instance` in. True where that changed how a cluster is reached, or the drain flag.
     /// What a page names holds at once; what no page names goes when all pages of a version have come.
     pub fn apply(&mut self, instance: u64, page: &LivePage) -> bool {
         let restarted = instance != self.instance;
@@ -75,9 +84,9 @@ impl LiveView {
             self.named.clear();
         }
         let mut changed = std::mem::replace(&mut self.draining, page.draining) != page.draining;
-        for (cluster, state) in &page.clusters {
+        for (cluster, reach) in &page.clusters {
             self.named.insert(cluster.clone());
-            changed |= self.clusters.insert(cluster.clone(), *state) != Some(*state);
+            changed |= self.clusters.insert(cluster.clone(), *reach) != Some(*reach);
         }
         self.seen.insert(page.part);
         if self.seen.len() >= usize::from(page.parts) {
@@ -94,15 +103,15 @@ impl LiveView {
         self.draining
     }
 
-    /// How the gateway reaches a cluster; unknown where it has not said.
+    /// How the gateway reaches a cluster, where it has said so.
     #[must_use]
-    pub fn state(&self, cluster: &ClusterId) -> ClusterState {
-        self.clusters.get(cluster).copied().unwrap_or(ClusterState::Unknown)
+    pub fn reach(&self, cluster: &ClusterId) -> Option<Reach> {
+        self.clusters.get(cluster).copied()
     }
 
     /// All that the gateway named.
-    pub fn clusters(&self) -> impl Iterator<Item = (&ClusterId, ClusterState)> {
-        self.clusters.iter().map(|(cluster, state)| (cluster, *state))
+    pub fn clusters(&self) -> impl Iterator<Item = (&ClusterId, Reach)> {
+        self.clusters.iter().map(|(cluster, reach)| (cluster, *reach))
     }
 }
 
@@ -110,8 +119,9 @@ impl LiveView {
 mod tests {
     use super::*;
 
-    fn set(n: usize, state: ClusterState) -> Vec<(ClusterId, ClusterState)> {
-        (0..n).map(|i| (ClusterId::new(format!("cluster-{i:055}")).unwrap(), state)).collect()
+    fn set(n: usize, state: ClusterState) -> Vec<(ClusterId, Reach)> {
+        let reach = Reach { state, mtu: 1420 };
+        (0..n).map(|i| (ClusterId::new(format!("cluster-{i:055}")).unwrap(), reach)).collect()
     }
 
     #[test]
@@ -134,7 +144,7 @@ mod tests {
         assert!(view.draining());
         assert!(view.apply(2, &pages(1, false, &[])[0]), "a restarted gateway counts from anew");
         assert_eq!((view.clusters().count(), view.draining()), (0, false));
-        assert_eq!(view.state(&clusters[0].0), ClusterState::Unknown);
+        assert_eq!(view.reach(&clusters[0].0), None);
     }
 
     #[test]
@@ -146,9 +156,12 @@ mod tests {
         let dark = set(40, ClusterState::Dark);
         assert!(view.apply(9, &pages(2, false, &dark)[1]));
         assert_eq!(
-            view.clusters().filter(|(_, s)| *s == ClusterState::Dark).count(),
+            view.clusters().filter(|(_, reach)| reach.state == ClusterState::Dark).count(),
             pages(2, false, &dark)[1].clusters.len()
         );
         assert_eq!(view.clusters().count(), 40);
+        let mut narrow = dark;
+        narrow[0].1.mtu = 1280;
+        assert!(view.apply(9, &pages(3, false, &narrow)[0]), "a smaller MTU is a change");
     }
 }

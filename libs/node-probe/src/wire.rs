@@ -2,12 +2,12 @@
 //!
 //! `"HWNP" version:u8 kind:u8 instance:u64 counter:u64 node:name body tag:[u8; 32]`, with `name` = `len:u8 bytes`;
 //! body of a question `seq:u64 echo:u64`, of an answer `asker:u64 seq:u64 page`, of a notice `page`, else empty;
-//! `page` = `version:u64 flags:u8 part:u8 parts:u8 count:u16 (state:u8 name)*`.
+//! `page` = `version:u64 flags:u8 part:u8 parts:u8 count:u16 (state:u8 mtu:u16 name)*`.
 
 use hawser_liveness::ClusterState;
 use hawser_model::{ClusterId, NodeName};
 
-use crate::{Envelope, LivePage, Message};
+use crate::{Envelope, LivePage, Message, Reach};
 
 /// The longest datagram, bytes: fits any MTU of `hawser-vx`.
 pub const MAX_DATAGRAM: usize = 1200;
@@ -15,7 +15,7 @@ pub const MAX_DATAGRAM: usize = 1200;
 pub(crate) const TAG: usize = 32;
 
 const MAGIC: &[u8; 4] = b"HWNP";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const DRAINING: u8 = 1;
 
 const ASK: u8 = 1;
@@ -88,8 +88,9 @@ fn put_page(out: &mut Vec<u8>, page: &LivePage) {
     out.extend_from_slice(&[if page.draining { DRAINING } else { 0 }, page.part, page.parts]);
     let count = u16::try_from(page.clusters.len()).expect("a page holds some hundred clusters at most");
     out.extend_from_slice(&count.to_be_bytes());
-    for (cluster, state) in &page.clusters {
-        out.push(state_number(*state));
+    for (cluster, reach) in &page.clusters {
+        out.push(state_number(reach.state));
+        out.extend_from_slice(&reach.mtu.to_be_bytes());
         put_name(out, cluster.as_str());
     }
 }
@@ -145,7 +146,8 @@ impl<'a> Reader<'a> {
                 3 => ClusterState::Live,
                 _ => return None,
             };
-            clusters.push((ClusterId::new(self.name()?).ok()?, state));
+            let mtu = self.u16()?;
+            clusters.push((ClusterId::new(self.name()?).ok()?, Reach { state, mtu }));
         }
         Some(LivePage { version, draining: flags == DRAINING, part, parts, clusters })
     }
@@ -161,7 +163,7 @@ mod tests {
         #[test]
         fn garbage_is_not_a_message_and_does_no_harm(mut data: Vec<u8>, kind in proptest::option::of(0_u8..6)) {
             if let Some(kind) = kind {
-                let head = [b"HWNP\x01".as_slice(), &[kind], &[0; 16], b"\x04node"].concat();
+                let head = [b"HWNP\x02".as_slice(), &[kind], &[0; 16], b"\x04node"].concat();
                 data.splice(0..0, head);
             }
             if let Some(envelope) = decode(&data) {

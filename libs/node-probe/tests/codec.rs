@@ -4,7 +4,7 @@
 
 use hawser_liveness::Time;
 use hawser_model::{ClusterId, NodeName};
-use hawser_node_probe::{ClusterState, Listener, MAX_DATAGRAM, Message, ProbeKey, Refused, Speaker, pages};
+use hawser_node_probe::{ClusterState, Listener, MAX_DATAGRAM, Message, ProbeKey, Reach, Refused, Speaker, pages};
 use proptest::prelude::*;
 
 const NOW: Time = Time::START;
@@ -18,8 +18,9 @@ fn state() -> impl Strategy<Value = ClusterState> {
     ]
 }
 
-fn clusters() -> impl Strategy<Value = Vec<(ClusterId, ClusterState)>> {
-    proptest::collection::vec(("[a-z0-9]{1,63}".prop_map(|s| ClusterId::new(s).unwrap()), state()), 0..60)
+fn clusters() -> impl Strategy<Value = Vec<(ClusterId, Reach)>> {
+    let reach = (state(), any::<u16>()).prop_map(|(state, mtu)| Reach { state, mtu });
+    proptest::collection::vec(("[a-z0-9]{1,63}".prop_map(|s| ClusterId::new(s).unwrap()), reach), 0..60)
 }
 
 fn message() -> impl Strategy<Value = Message> {

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use rtnetlink::Handle;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteNextHop, RouteNextHopFlags, RouteProtocol, RouteScope,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteMetric, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol, RouteScope, RouteType, RouteVia,
 };
 
 use crate::error::{Error, unless_gone};
@@ -98,13 +98,20 @@ fn parse(message: &RouteMessage) -> Option<(RouteKey, Route)> {
         RouteAttribute::PrefSource(address) => ip(address),
         _ => None,
     });
+    let mtu = message.attributes.iter().find_map(|a| match a {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|m| match m {
+            RouteMetric::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        }),
+        _ => None,
+    });
     let kind = match message.header.kind {
         RouteType::Throw => RouteKind::Throw,
         RouteType::Unreachable => RouteKind::Unreachable,
         _ => hops(message),
     };
     let key = RouteKey { table, prefix: prefix(message)?, metric: metric.unwrap_or_default() };
-    Some((key, Route { kind, source }))
+    Some((key, Route { kind, source, mtu }))
 }
 
 fn hops(message: &RouteMessage) -> RouteKind {
@@ -139,6 +146,7 @@ fn build(index: u32, key: &RouteKey, route: &Route) -> RouteMessage {
     attributes.push(RouteAttribute::Destination(key.prefix.network().into()));
     attributes.push(RouteAttribute::Priority(key.metric));
     attributes.extend(route.source.map(|s| RouteAttribute::PrefSource(s.into())));
+    attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
     match &route.kind {
         RouteKind::Throw => message.header.kind = RouteType::Throw,
         RouteKind::Unreachable => message.header.kind = RouteType::Unreachable,
@@ -185,7 +193,7 @@ pub(crate) async fn set(handle: &Handle, index: u32, key: &RouteKey, route: &Rou
 
 /// Removes a route.
 pub(crate) async fn remove(handle: &Handle, key: &RouteKey, route: &Route) -> Result<(), Error> {
-    let mut message = build(0, key, &Route { kind: RouteKind::Throw, source: None });
+    let mut message = build(0, key, &Route { kind: RouteKind::Throw, source: None, mtu: None });
     // The kernel compares protocol, scope and type where they are given; any of them may be another's.
     message.header.protocol = RouteProtocol::Unspec;
     message.header.scope = RouteScope::NoWhere;

@@ -132,6 +132,8 @@ pub struct Route {
     pub kind: RouteKind,
     /// The source address of what this host itself sends by it.
     pub source: Option<IpAddr>,
+    /// The largest packet that may be sent by it, bytes, where that is less than the device's.
+    pub mtu: Option<u32>,
 }
 
 /// Kinds of routes.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use hawser_model::export::{EndpointPort, ServicePort};
 use hawser_model::prefix::host_address;
 use hawser_model::{ClusterId, IpFamily, NodeName, PrefixSet, ServiceName};
+use hawser_node_probe::{ClusterState, Reach};
 use ipnet::IpNet;
 
 /// Everything that a node's kernel state follows from.
@@ -108,6 +109,27 @@ pub enum ClusterReach {
     Dark,
 }
 
+/// What this node knows of a gateway's ways to a remote cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterView {
+    /// How it is reached.
+    pub reach: ClusterReach,
+    /// The largest packet that the gateway's ways there take, bytes.
+    pub mtu: u32,
+}
+
+impl From<Reach> for ClusterView {
+    fn from(Reach { state, mtu }: Reach) -> Self {
+        let reach = match state {
+            ClusterState::Live => ClusterReach::Live,
+            ClusterState::Held => ClusterReach::Held,
+            ClusterState::Unknown => ClusterReach::Unknown,
+            ClusterState::Dark => ClusterReach::Dark,
+        };
+        Self { reach, mtu: mtu.into() }
+    }
+}
+
 /// What this node knows of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayView {
@@ -116,7 +138,7 @@ pub struct GatewayView {
     /// Whether it asks not to be chosen.
     pub draining: bool,
     /// What it reaches; a cluster it does not name is [`ClusterReach::Unknown`].
-    pub clusters: BTreeMap<ClusterId, ClusterReach>,
+    pub clusters: BTreeMap<ClusterId, ClusterView>,
 }
 
 /// An imported service with virtual addresses.

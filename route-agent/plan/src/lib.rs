@@ -18,7 +18,9 @@ pub mod slots;
 pub mod vip;
 
 pub use desired::{Desired, DeviceSettings, Hop, Mac, Role, Route, RouteKey, RouteKind, Rule, Ruleset, Sysctl, Vxlan};
-pub use input::{Backend, ClusterReach, GatewayView, Group, Host, Input, Node, Path, Remote, Service, Uplink};
+pub use input::{
+    Backend, ClusterReach, ClusterView, GatewayView, Group, Host, Input, Node, Path, Remote, Service, Uplink,
+};
 
 /// The kernel state that `input` asks for. [`Desired::default`] (nothing) is what a cluster that left gets.
 #[must_use]

@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use hawser_model::IpFamily;
 use hawser_model::defaults::{TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE, VXLAN_DEVICE, VXLAN_OVERHEAD};
+use hawser_model::{ClusterId, IpFamily, NodeName};
 use hawser_node_probe::{link_local, mac};
 use ipnet::IpNet;
 
@@ -138,7 +138,9 @@ pub fn routes(input: &Input) -> BTreeMap<RouteKey, Route> {
     let mut routes = transit(input);
     let underlay = Underlay::choose(input);
     for remote in &input.remotes {
-        let hops: BTreeSet<Hop> = select::gateways(input, &remote.id)
+        let gateways = select::gateways(input, &remote.id);
+        let mtu = path_mtu(input, &gateways, &remote.id);
+        let hops: BTreeSet<Hop> = gateways
             .into_iter()
             .filter_map(|name| input.nodes.iter().find(|n| &n.name == name))
             .filter(|n| underlay.is_some_and(|u| n.address(u.family).is_some()))
@@ -147,11 +149,14 @@ pub fn routes(input: &Input) -> BTreeMap<RouteKey, Route> {
         for prefix in remote.prefixes.iter() {
             if !hops.is_empty() {
                 let key = RouteKey { table: TABLE_REMOTE, prefix: *prefix, metric: METRIC_VIA };
-                routes.insert(key, sourced(input, prefix, RouteKind::Via(hops.clone())));
+                let route = sourced(input, prefix, RouteKind::Via(hops.clone()));
+                let device = underlay.map_or(u32::MAX, |u| u.device(input).mtu);
+                let mtu = mtu.map(|mtu| if prefix.addr().is_ipv6() { mtu.max(MIN_MTU) } else { mtu });
+                routes.insert(key, Route { mtu: mtu.filter(|mtu| *mtu < device), ..route });
             }
             for table in [TABLE_REMOTE, TABLE_TRANSIT] {
                 let key = RouteKey { table, prefix: *prefix, metric: METRIC_UNREACHABLE };
-                routes.insert(key, Route { kind: RouteKind::Unreachable, source: None });
+                routes.insert(key, Route { kind: RouteKind::Unreachable, source: None, mtu: None });
             }
         }
     }
@@ -163,6 +168,13 @@ pub fn routes(input: &Input) -> BTreeMap<RouteKey, Route> {
     }
     routes.retain(|key, _| routable(input, &key.prefix));
     routes
+}
+
+/// What every way to a cluster by one of these gateways takes: what does not fit is to be cut, or its sender told, here.
+/// Behind connection tracking on a bridge the kernel forgets how small a sender's fragments were, and makes larger ones.
+fn path_mtu(input: &Input, gateways: &[&NodeName], cluster: &ClusterId) -> Option<u32> {
+    let views = gateways.iter().filter_map(|name| input.gateways.get(*name)?.clusters.get(cluster));
+    views.map(|view| view.mtu).min()
 }
 
 /// Between the nodes of this cluster: others' pods over `hawser-vx`, own ones as if this table were not there.
@@ -179,7 +191,7 @@ fn transit(input: &Input) -> BTreeMap<RouteKey, Route> {
         }
     }
     for cidr in input.me().into_iter().flat_map(|n| &n.pod_cidrs) {
-        routes.insert(key(cidr, METRIC_LOCAL), Route { kind: RouteKind::Throw, source: None });
+        routes.insert(key(cidr, METRIC_LOCAL), Route { kind: RouteKind::Throw, source: None, mtu: None });
     }
     routes
 }
@@ -187,7 +199,7 @@ fn transit(input: &Input) -> BTreeMap<RouteKey, Route> {
 /// What this host itself sends by the route comes from its own pod address: the only one that other clusters answer.
 fn sourced(input: &Input, prefix: &IpNet, kind: RouteKind) -> Route {
     let source = input.me().and_then(|n| n.own_address(IpFamily::of_net(prefix)));
-    Route { kind, source }
+    Route { kind, source, mtu: None }
 }
 
 /// Settings of our devices and the gateway's.

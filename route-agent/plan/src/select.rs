@@ -21,7 +21,7 @@ fn rank(view: Option<&GatewayView>, cluster: &ClusterId) -> Option<Rank> {
     let Some(view) = view else {
         return Some(Rank::Unknown);
     };
-    let reach = view.clusters.get(cluster).copied().unwrap_or(ClusterReach::Unknown);
+    let reach = view.clusters.get(cluster).map_or(ClusterReach::Unknown, |cluster| cluster.reach);
     let rank = match (view.path, reach) {
         (Path::Down, _) | (Path::Usable | Path::Held, ClusterReach::Dark) => return None,
         (Path::Usable, ClusterReach::Live) => Rank::Live,

@@ -8,8 +8,8 @@ use hawser_model::export::{EndpointPort, Protocol, ServicePort};
 use hawser_model::{ClusterId, NodeName, PrefixSet, ServiceName};
 use hawser_route_plan::routes::METRIC_VIA;
 use hawser_route_plan::{
-    Backend, ClusterReach, GatewayView, Group, Host, Input, Node, Path, Remote, RouteKind, Service, Uplink, plan,
-    select, vip,
+    Backend, ClusterReach, ClusterView, GatewayView, Group, Host, Input, Node, Path, Remote, RouteKind, Service,
+    Uplink, plan, select, vip,
 };
 use proptest::prelude::*;
 
@@ -35,7 +35,11 @@ fn node(n: u8, gateway: bool) -> Node {
 }
 
 fn view(path: Path, draining: bool, clusters: &[(&str, ClusterReach)]) -> GatewayView {
-    GatewayView { path, draining, clusters: clusters.iter().map(|(c, r)| (id(c), *r)).collect() }
+    GatewayView { path, draining, clusters: reached(clusters) }
+}
+
+fn reached(clusters: &[(&str, ClusterReach)]) -> BTreeMap<ClusterId, ClusterView> {
+    clusters.iter().map(|(c, reach)| (id(c), ClusterView { reach: *reach, mtu: 1420 })).collect()
 }
 
 fn port(number: u16) -> ServicePort {
@@ -174,7 +178,7 @@ fn endpoints_of_dark_clusters_get_no_traffic_and_elsewhere_override_who_else_tra
     let mut input = input();
     assert_eq!(addresses(&input), ["10.1.1.10", "10.2.5.10", "fd10:2:5::10"]);
     for view in input.gateways.values_mut() {
-        view.clusters = dark.iter().map(|(c, r)| (id(c), *r)).collect();
+        view.clusters = reached(&dark);
     }
     assert_eq!(addresses(&input), ["10.1.1.10"]);
     // Where virtual addresses are somebody else's, only the ones that lost endpoints are overridden.
@@ -238,6 +242,27 @@ fn any_input() -> impl Strategy<Value = Input> {
         input.gateways = views.collect::<BTreeMap<_, _>>();
         input
     })
+}
+
+#[test]
+fn routes_carry_what_every_way_by_the_chosen_gateways_takes() {
+    let mut input = input();
+    let mtus = |input: &Input| {
+        let routes = plan(input).routes;
+        let to = |prefix: &str| {
+            let mut found =
+                routes.iter().filter(|(k, r)| k.prefix.to_string() == prefix && matches!(r.kind, RouteKind::Via(_)));
+            found.next().unwrap().1.mtu
+        };
+        [to("10.2.0.0/16"), to("fd10:2::/32"), to("10.3.0.0/16"), to("10.1.1.0/24")]
+    };
+    assert_eq!(mtus(&input), [Some(1420), Some(1420), Some(1420), None]);
+    input.gateways.get_mut(&node_name(2)).unwrap().clusters.get_mut(&id("east")).unwrap().mtu = 1200;
+    assert_eq!(mtus(&input), [Some(1200), Some(1280), Some(1420), None], "IPv6 has 1,280 bytes everywhere");
+    input.gateways.get_mut(&node_name(2)).unwrap().path = Path::Down;
+    assert_eq!(mtus(&input), [Some(1420), Some(1420), Some(1420), None], "the other gateway's way is not taken");
+    input.host.uplinks[0].mtu = 1400;
+    assert_eq!(mtus(&input), [None; 4], "the device takes less");
 }
 
 proptest! {

@@ -1,8 +1,8 @@
 //! One gateway: whether it answers, and what it says it reaches.
 
-use hawser_liveness::{ClusterState, Config, Path, State, Time};
+use hawser_liveness::{Config, Path, State, Time};
 use hawser_node_probe::{Envelope, LivePage, LiveView, Message};
-use hawser_route_plan::{ClusterReach, GatewayView};
+use hawser_route_plan::GatewayView;
 
 /// See the module.
 pub(super) struct Gateway {
@@ -39,12 +39,6 @@ impl Gateway {
 
     /// What is known of it.
     pub(super) fn view(&self) -> GatewayView {
-        let reach = |state| match state {
-            ClusterState::Live => ClusterReach::Live,
-            ClusterState::Held => ClusterReach::Held,
-            ClusterState::Unknown => ClusterReach::Unknown,
-            ClusterState::Dark => ClusterReach::Dark,
-        };
         GatewayView {
             path: match self.path.state() {
                 State::Up | State::Suspect => hawser_route_plan::Path::Usable,
@@ -53,7 +47,7 @@ impl Gateway {
                 State::Down => hawser_route_plan::Path::Down,
             },
             draining: self.view.draining(),
-            clusters: self.view.clusters().map(|(id, state)| (id.clone(), reach(state))).collect(),
+            clusters: self.view.clusters().map(|(id, reach)| (id.clone(), reach.into())).collect(),
         }
     }
 }

@@ -53,7 +53,7 @@ fn link_address(index: u32) -> Result<SockAddr> {
 }
 
 /// The source address of frames that an attacker makes: the real hosts keep their places on the switch.
-const OWN_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 0x66];
+pub(super) const OWN_ADDRESS: [u8; 6] = [2, 0, 0, 0, 0, 0x66];
 
 /// A captured UDP frame as an attacker sends it again, its payload cut to `keep` bytes: lengths and checksums are right, so
 /// that no kernel throws it away before the program it is for. None for anything else.
@@ -90,7 +90,7 @@ pub fn forge(frame: &[u8], keep: usize) -> Option<Vec<u8>> {
 }
 
 /// The Internet checksum of parts of even length, the last of any.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
     let sum: u32 = words.map(|word| u32::from(word[0]) << 8 | u32::from(word.get(1).copied().unwrap_or(0))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);

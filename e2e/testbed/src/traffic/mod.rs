@@ -6,10 +6,12 @@
 //! - [`raw`]: any IP protocol by address: SCTP's number where the kernel has no SCTP, 253, ICMP.
 //! - [`dns`]: one question, one answer.
 //! - [`frames`]: what an attacker on the wire sends.
+//! - [`fragments`]: a datagram in pieces, each to be sent by a way of its own.
 //! - [`admin`]: a process's admin socket.
 
 pub mod admin;
 pub mod dns;
+pub mod fragments;
 pub mod frames;
 pub mod http;
 pub mod raw;

@@ -10,7 +10,9 @@ use std::time::Duration;
 use hawser_model::export::{EndpointPort, Protocol, ServicePort};
 use hawser_model::{ClusterId, NodeName, PrefixSet, ServiceName};
 use hawser_route_kernel::{Kernel, Report};
-use hawser_route_plan::{Backend, ClusterReach, Desired, GatewayView, Group, Host, Input, Node, Path, Remote, Service};
+use hawser_route_plan::{
+    Backend, ClusterReach, ClusterView, Desired, GatewayView, Group, Host, Input, Node, Path, Remote, Service,
+};
 use hawser_testbed::{Netns, Switch, traffic};
 
 /// The remote cluster's addresses, living on gateways' TUN stand-in.
@@ -46,7 +48,7 @@ pub(crate) fn cluster(nodes: u8, gateways: u8) -> Cluster {
     let live = |_: &Host1| GatewayView {
         path: Path::Usable,
         draining: false,
-        clusters: BTreeMap::from([(id("east"), ClusterReach::Live)]),
+        clusters: BTreeMap::from([(id("east"), ClusterView { reach: ClusterReach::Live, mtu: 1420 })]),
     };
     let gateways = hosts.iter().take(gateways.into()).map(|h| (h.name.clone(), live(h))).collect();
     Cluster { lan, hosts, gateways, services: Vec::new(), ipv6: true }
