@@ -42,7 +42,7 @@ struct Args {
     /// Length of each measurement.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// How often each subject has its turn.
+    /// How often each subject has its turn; three times as often with one TCP flow, twice with idle round trips.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// One round of one second: shows that everything works, not how well.
@@ -112,7 +112,7 @@ fn measure(args: &Args) -> Result<bool> {
             println!("not measured: {measure:?}: {why}");
         }
     }
-    let caption = format!("{machine}; {} rounds of {} s", plan.rounds, plan.time.as_secs());
+    let caption = format!("{machine}; {} rounds and more of {} s", plan.rounds, plan.time.as_secs());
     let drawing = if whole { Path::new("docs/bench.svg").to_owned() } else { written.with_extension("svg") };
     fs::write(&drawing, plot::plot(&samples, &caption))
         .with_context(|| format!("Failed to write {}", drawing.display()))?;

@@ -26,9 +26,24 @@ pub struct Plan {
     pub time: Duration,
     /// One trial of a search.
     pub trial: Duration,
-    /// How many rounds.
+    /// How many rounds, at least.
     pub rounds: u32,
 }
+
+impl Plan {
+    /// Rounds of a measure: more where goals are nearer than what a round's ratio varies by.
+    fn rounds_of(self, measure: Measure) -> u32 {
+        self.rounds
+            * match measure {
+                Measure::Tcp1 => 3,
+                Measure::RttIdle => 2,
+                _ => 1,
+            }
+    }
+}
+
+/// Flows of each turn beside a thousand peers, which take longer to set up than to measure.
+const FLOWS_A_TURN: u32 = 3;
 
 /// Rate that a search begins with when nothing is known, in Mbit/s.
 const FIRST_RATE: f64 = 400.0;
@@ -94,11 +109,12 @@ fn in_turn(
     samples: &mut Samples,
     tell: &mut dyn FnMut(&str),
 ) -> Result<()> {
-    for round in 0..plan.rounds {
+    let rounds = plan.rounds_of(measure);
+    for round in 0..rounds {
         for bed in order(beds, round) {
             let values =
                 take(measure, bed, plan, samples, tell).with_context(|| format!("{measure:?} of {}", bed.subject))?;
-            let mut said = format!("round {} of {}: {}:", round + 1, plan.rounds, bed.subject);
+            let mut said = format!("round {} of {rounds}: {}:", round + 1, bed.subject);
             for (figure, value) in values {
                 samples.add(figure, bed.subject, value);
                 said.push_str(&format!(" {figure} {value:.3} {}", figure.unit()));
@@ -164,12 +180,17 @@ fn peers(plan: Plan, root: &Path, samples: &mut Samples, tell: &mut dyn FnMut(&s
             let dir = tempfile::Builder::new().prefix("peers-").tempdir_in(root)?;
             tell(&format!("round {} of {}: setting up {subject}", round + 1, plan.rounds));
             let bed = Bed::start(subject, dir.path())?;
-            let rate = bed.tcp(1, plan.time)?.rate;
-            samples.add(Figure::Peers, subject, rate);
+            let mut rates = Vec::new();
+            for _ in 0..FLOWS_A_TURN {
+                let rate = bed.tcp(1, plan.time)?.rate;
+                samples.add(Figure::Peers, subject, rate);
+                rates.push(format!("{rate:.3}"));
+            }
             bed.tcp(8, plan.time)?;
             let memory = bed.peak_memory()? as f64 / 1e6;
             samples.add(Figure::PeersMemory, subject, memory);
-            tell(&format!("round {} of {}: {subject}: {rate:.3} Gbit/s, {memory:.1} MB", round + 1, plan.rounds));
+            let rates = rates.join(", ");
+            tell(&format!("round {} of {}: {subject}: {rates} Gbit/s, {memory:.1} MB", round + 1, plan.rounds));
         }
     }
     Ok(())
