@@ -41,15 +41,14 @@ impl Server {
                 let (name, served, stop) = (name.clone(), Arc::clone(&served), Arc::clone(&stop));
                 thread::spawn(move || {
                     // A client that goes away early is the client's business.
-                    let _ = serve(stream, &name, plain(from.ip()), &stop);
-                    served.fetch_add(1, Ordering::Relaxed);
+                    let _ = serve(stream, &name, plain(from.ip()), &served, &stop);
                 });
             }
         });
         Ok(server)
     }
 
-    /// Requests answered so far.
+    /// Requests that came so far; one is counted before it is answered.
     #[must_use]
     pub fn served(&self) -> u64 {
         self.served.load(Ordering::Relaxed)
@@ -62,7 +61,7 @@ impl Drop for Server {
     }
 }
 
-fn serve(mut stream: TcpStream, name: &str, client: IpAddr, stop: &AtomicBool) -> Result<()> {
+fn serve(mut stream: TcpStream, name: &str, client: IpAddr, served: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     stream.set_nodelay(true)?;
@@ -73,6 +72,7 @@ fn serve(mut stream: TcpStream, name: &str, client: IpAddr, stop: &AtomicBool) -
     while reader.read_line(&mut line)? > 2 {
         line.clear();
     }
+    served.fetch_add(1, Ordering::Relaxed);
     let path = request.split(' ').nth(1).unwrap_or("/");
     if let Some(duration) = path.strip_prefix("/paced/") {
         let end = Instant::now() + Duration::from_millis(duration.parse()?);
