@@ -19,7 +19,7 @@ pub(crate) const NOTICES: u32 = 3;
 pub(crate) const NOTICE_GAP: Duration = Duration::from_millis(10);
 
 /// What gateways say of every way; no packet here is too large for it.
-const MTU: u16 = 1420;
+pub(crate) const MTU: u16 = 1420;
 
 /// What is said on a cluster's own network.
 #[derive(Debug, Clone)]
@@ -34,13 +34,13 @@ pub(crate) enum Said {
 pub(crate) struct Voice {
     version: u64,
     pub(crate) draining: bool,
-    pub(crate) clusters: Vec<(ClusterId, ClusterState)>,
+    pub(crate) clusters: Vec<(ClusterId, Reach)>,
     pub(crate) since: Time,
 }
 
 impl Voice {
     /// Takes in how the gateway stands; true where that is news.
-    pub(crate) fn prepare(&mut self, draining: bool, clusters: Vec<(ClusterId, ClusterState)>, now: Time) -> bool {
+    pub(crate) fn prepare(&mut self, draining: bool, clusters: Vec<(ClusterId, Reach)>, now: Time) -> bool {
         if self.version > 0 && self.draining == draining && self.clusters == clusters {
             return false;
         }
@@ -49,9 +49,7 @@ impl Voice {
     }
 
     pub(crate) fn page(&self) -> LivePage {
-        let reach = |(id, state): &(ClusterId, _)| (id.clone(), Reach { state: *state, mtu: MTU });
-        let clusters: Vec<_> = self.clusters.iter().map(reach).collect();
-        pages(self.version, self.draining, &clusters).swap_remove(0)
+        pages(self.version, self.draining, &self.clusters).swap_remove(0)
     }
 }
 
@@ -191,23 +189,13 @@ impl Node {
 
     /// How a gateway stands for this node, and what it is known to say about a cluster.
     pub(crate) fn knows(&self, host: HostId, cluster: &ClusterId) -> Option<(State, ClusterState)> {
-        self.gateways
-            .get(&host)
-            .map(|g| (g.path.state(), g.view.reach(cluster).map_or(ClusterState::Unknown, |r| r.state)))
+        let said = |view: &LiveView| view.reach(cluster).map_or(ClusterState::Unknown, |reach| reach.state);
+        self.gateways.get(&host).map(|g| (g.path.state(), said(&g.view)))
     }
 }
 
 impl Gateway {
     fn seen(&self) -> GatewayView {
-        GatewayView {
-            path: match self.path.state() {
-                State::Up | State::Suspect => hawser_route_plan::Path::Usable,
-                State::Held => hawser_route_plan::Path::Held,
-                State::Unknown => hawser_route_plan::Path::Unknown,
-                State::Down => hawser_route_plan::Path::Down,
-            },
-            draining: self.view.draining(),
-            clusters: self.view.clusters().map(|(id, reach)| (id.clone(), reach.into())).collect(),
-        }
+        GatewayView::new(self.path.state(), &self.view)
     }
 }

@@ -20,11 +20,11 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// Takes one if there is one.
     fn take(&mut self, now: Time, each: Duration, burst: u32) -> bool {
-        let allowed = self.next_at(now, each, burst) == now;
-        if allowed {
-            self.full_at = self.full_at.max(now) + each;
+        let there = self.next_at(now, each, burst) == now;
+        if there {
+            self.reserve(now, each, burst);
         }
-        allowed
+        there
     }
 
     /// Takes one, be it one that is yet to come: from when on it is there.

@@ -98,11 +98,10 @@ fn parse(message: &RouteMessage) -> Option<(RouteKey, Route)> {
         RouteAttribute::PrefSource(address) => ip(address),
         _ => None,
     });
-    let mtu = message.attributes.iter().find_map(|a| match a {
-        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|m| match m {
-            RouteMetric::Mtu(mtu) => Some(*mtu),
-            _ => None,
-        }),
+    let mtu = find(|a| match a {
+        RouteAttribute::Metrics(all) => {
+            all.iter().find_map(|m| if let RouteMetric::Mtu(mtu) = m { Some(*mtu) } else { None })
+        }
         _ => None,
     });
     let kind = match message.header.kind {

@@ -1,12 +1,13 @@
-//! What a plan is made from: plain values, converted from the local API and the node probes by the process.
+//! What a plan is made from: plain values, converted from the local API by the process, and here from the node probes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use hawser_liveness::State;
 use hawser_model::export::{EndpointPort, ServicePort};
 use hawser_model::prefix::host_address;
 use hawser_model::{ClusterId, IpFamily, NodeName, PrefixSet, ServiceName};
-use hawser_node_probe::{ClusterState, Reach};
+use hawser_node_probe::{ClusterState, LiveView, Reach};
 use ipnet::IpNet;
 
 /// Everything that a node's kernel state follows from.
@@ -139,6 +140,23 @@ pub struct GatewayView {
     pub draining: bool,
     /// What it reaches; a cluster it does not name is [`ClusterReach::Unknown`].
     pub clusters: BTreeMap<ClusterId, ClusterView>,
+}
+
+impl GatewayView {
+    /// Of a gateway whose answers are judged to be in `state`, and what it `said`.
+    #[must_use]
+    pub fn new(state: State, said: &LiveView) -> Self {
+        Self {
+            path: match state {
+                State::Up | State::Suspect => Path::Usable,
+                State::Held => Path::Held,
+                State::Unknown => Path::Unknown,
+                State::Down => Path::Down,
+            },
+            draining: said.draining(),
+            clusters: said.clusters().map(|(id, reach)| (id.clone(), reach.into())).collect(),
+        }
+    }
 }
 
 /// An imported service with virtual addresses.

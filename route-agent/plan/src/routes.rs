@@ -137,6 +137,7 @@ pub fn rules(input: &Input) -> BTreeSet<Rule> {
 pub fn routes(input: &Input) -> BTreeMap<RouteKey, Route> {
     let mut routes = transit(input);
     let underlay = Underlay::choose(input);
+    let device = underlay.map(|u| u.device(input).mtu);
     for remote in &input.remotes {
         let gateways = select::gateways(input, &remote.id);
         let mtu = path_mtu(input, &gateways, &remote.id);
@@ -150,9 +151,8 @@ pub fn routes(input: &Input) -> BTreeMap<RouteKey, Route> {
             if !hops.is_empty() {
                 let key = RouteKey { table: TABLE_REMOTE, prefix: *prefix, metric: METRIC_VIA };
                 let route = sourced(input, prefix, RouteKind::Via(hops.clone()));
-                let device = underlay.map_or(u32::MAX, |u| u.device(input).mtu);
                 let mtu = mtu.map(|mtu| if prefix.addr().is_ipv6() { mtu.max(MIN_MTU) } else { mtu });
-                routes.insert(key, Route { mtu: mtu.filter(|mtu| *mtu < device), ..route });
+                routes.insert(key, Route { mtu: mtu.filter(|mtu| Some(*mtu) < device), ..route });
             }
             for table in [TABLE_REMOTE, TABLE_TRANSIT] {
                 let key = RouteKey { table, prefix: *prefix, metric: METRIC_UNREACHABLE };

@@ -1,6 +1,6 @@
 //! One gateway: whether it answers, and what it says it reaches.
 
-use hawser_liveness::{Config, Path, State, Time};
+use hawser_liveness::{Config, Path, Time};
 use hawser_node_probe::{Envelope, LivePage, LiveView, Message};
 use hawser_route_plan::GatewayView;
 
@@ -39,15 +39,6 @@ impl Gateway {
 
     /// What is known of it.
     pub(super) fn view(&self) -> GatewayView {
-        GatewayView {
-            path: match self.path.state() {
-                State::Up | State::Suspect => hawser_route_plan::Path::Usable,
-                State::Held => hawser_route_plan::Path::Held,
-                State::Unknown => hawser_route_plan::Path::Unknown,
-                State::Down => hawser_route_plan::Path::Down,
-            },
-            draining: self.view.draining(),
-            clusters: self.view.clusters().map(|(id, reach)| (id.clone(), reach.into())).collect(),
-        }
+        GatewayView::new(self.path.state(), &self.view)
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use hawser_liveness::{ClusterState, State, Time};
 use hawser_model::ClusterId;
+use hawser_node_probe::Reach;
 
 use super::{Event, World};
-use crate::node::{NOTICE_GAP, NOTICES, Said, Way};
+use crate::node::{MTU, NOTICE_GAP, NOTICES, Said, Way};
 use crate::reference::CONVERGENCE;
 use crate::topology::{HostId, Topology};
 
@@ -64,11 +65,12 @@ impl World {
         let machine = &mut self.machines[host];
         let Some(process) = &mut machine.process else { return };
         let notes = &process.board.notes;
-        let state = |id: &ClusterId| {
+        let reach = |id: &ClusterId| {
             let hosts = self.topology.clusters[Topology::cluster_of(id)].iter();
-            ClusterState::of_paths(hosts.map(|h| notes.get(h).map_or(State::Unknown, crate::board::Notes::sum_up)))
+            let paths = hosts.map(|h| notes.get(h).map_or(State::Unknown, crate::board::Notes::sum_up));
+            Reach { state: ClusterState::of_paths(paths), mtu: MTU }
         };
-        let clusters = machine.instructions.clusters.iter().map(|c| (c.id.clone(), state(&c.id))).collect();
+        let clusters = machine.instructions.clusters.iter().map(|c| (c.id.clone(), reach(&c.id))).collect();
         if !process.voice.prepare(machine.instructions.draining, clusters, now) {
             return;
         }
@@ -91,9 +93,10 @@ impl World {
                 for (id, said) in &process.voice.clusters {
                     let Some((path, known)) = node.knows(host, id) else { continue };
                     let deaf = matches!(path, State::Down | State::Unknown);
-                    if (deaf || known != *said) && self.now.since(since) > CONVERGENCE {
+                    if (deaf || known != said.state) && self.now.since(since) > CONVERGENCE {
                         self.fail(&format!(
-                            "g{host} says {id} is {said} for {:?}; its node takes it for {known} and g{host} for {path}",
+                            "g{host} says {id} is {} for {:?}; its node takes it for {known} and g{host} for {path}",
+                            said.state,
                             self.now.since(since)
                         ));
                     }

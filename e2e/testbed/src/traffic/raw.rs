@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::Netns;
+use crate::traffic::frames::checksum;
 use crate::traffic::plain;
 
 const QUESTION: &[u8] = b"hawser?";
@@ -91,7 +92,7 @@ pub fn ping(host: &Netns, server: &Netns, to: IpAddr, limit: Duration) -> Result
     let mut packet = vec![request, 0, 0, 0, 0x48, 0x57, 0, 1];
     packet.extend_from_slice(QUESTION);
     if to.is_ipv4() {
-        let sum = checksum(&packet);
+        let sum = checksum(&[&packet]);
         packet[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     socket.send_to(&packet, &SockAddr::from(SocketAddr::new(to, 0)))?;
@@ -129,15 +130,4 @@ fn receive(socket: &Socket, domain: Domain) -> Result<(Vec<u8>, IpAddr)> {
     let from = from.as_socket().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.ip());
     let from = if let IpAddr::V6(v6) = from { IpAddr::V6(Ipv6Addr::from(v6.octets())) } else { from };
     Ok((bytes.get(header..).unwrap_or_default().to_vec(), from))
-}
-
-fn checksum(bytes: &[u8]) -> u16 {
-    let mut sum: u32 = 0;
-    for pair in bytes.chunks(2) {
-        sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    !u16::try_from(sum).expect("folded to 16 bits")
 }
