@@ -17,7 +17,7 @@ demo: build ## Tell the story: two sites, one broker, a service by name, a gatew
 	@KEEP=$(or $(KEEP),0) target/debug/hawser-demo
 
 test: build ## Run all tests: unit, property, namespaces, scenarios.
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --no-fail-fast
 
 lint: setup ## Formatting, lints, licences and duplicates of dependencies.
 	$(CARGO) fmt --all --check

@@ -144,7 +144,8 @@ impl Site {
             ns.ip(&format!("addr add 198.51.100.{host}/24 dev wan0"))?;
             ns.ip(&format!("addr add 2001:db8:0:ff::{host:x}/64 dev wan0"))?;
         }
-        ns.ip("link add pods0 type bridge")?;
+        // A bridge without an address of its own takes the lowest of its ports': pods would lose their way when one leaves.
+        ns.ip(&format!("link add pods0 address 02:70:6f:64:{s:02x}:{number:02x} type bridge mcast_snooping 0"))?;
         ns.ip(&format!("addr add 10.{s}.{number}.1/24 dev pods0"))?;
         ns.ip(&format!("addr add fd10:{s:x}:{number:x}::1/64 dev pods0"))?;
         ns.ip("link set pods0 up")?;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use hawser_testbed::traffic::{http, raw, udp};
-use hawser_testbed::{Lab, Netns, SiteOptions, Switch};
+use hawser_testbed::{Lab, Netns, SiteOptions, Switch, wait_for};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -23,6 +23,32 @@ fn gateways_meet_on_the_wan_and_pods_reach_their_node_only() {
     let _server = http::Server::start(&b.ns, 80, "b").unwrap();
     let across = http::get(&a.ns, SocketAddr::new(b.v4.into(), 80), "/", Duration::from_millis(500));
     assert!(across.is_err(), "sites must not reach each other without Hawser: {across:?}");
+    lab.pass();
+}
+
+#[test]
+fn pods_that_come_and_go_leave_others_their_way() {
+    let lab = Lab::new("comings").unwrap();
+    let site = lab.add_site(SiteOptions::new(1, "west")).unwrap();
+    let node = &site.node(3).ns;
+    let before = node.device("pods0", "address").unwrap();
+    let stays = site.add_workload(3).unwrap();
+    let goes = site.add_workload(3).unwrap();
+    assert_eq!(node.device("pods0", "address").unwrap(), before, "pods have learnt another");
+    let port = |ns: &Netns| ns.device("eth0", "iflink").unwrap();
+    let left = port(&goes.ns);
+    drop(goes);
+    // The kernel takes a namespace's devices down some time after its last user is gone.
+    wait_for("the pod's port to go", LIMIT, || {
+        let links = node.ip("-o link show")?;
+        anyhow::ensure!(!links.lines().any(|line| line.starts_with(&format!("{left}: "))), "{links}");
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(node.device("pods0", "address").unwrap(), before, "pods have learnt another");
+    for to in ["10.1.3.1", "fd10:1:3::1"].map(|to| to.parse().unwrap()) {
+        raw::ping(&stays.ns, node, to, LIMIT).unwrap();
+    }
     lab.pass();
 }
 

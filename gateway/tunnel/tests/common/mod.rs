@@ -5,8 +5,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hawser_datapath::checksum::Sum;
 use hawser_liveness::ClusterState;
 use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, TABLE_TRANSIT, TUN_DEVICE};
@@ -278,6 +280,9 @@ pub fn ping(from: &Host, to: IpAddr, len: usize) -> Pinged {
 
 /// The same from any address on any host.
 pub fn ping_from(ns: &Netns, source: IpAddr, to: IpAddr, len: usize) -> Pinged {
+    static NEXT: AtomicU32 = AtomicU32::new(0x4857_0001);
+    // What comes late for an earlier ping, or for one of another host, is no answer to this one.
+    let name = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     ns.run(move || {
         let socket = raw_socket(to, source);
         let (request, reply) = if to.is_ipv4() { (8, 0) } else { (128, 129) };
@@ -285,21 +290,27 @@ pub fn ping_from(ns: &Netns, source: IpAddr, to: IpAddr, len: usize) -> Pinged {
         wait_for("an echo", LIMIT, || {
             let mut message = vec![0u8; 8 + len];
             message[0] = request;
-            message[4..8].copy_from_slice(&[0x48, 0x57, 0, 1]);
+            message[4..8].copy_from_slice(&name);
             if to.is_ipv4() {
                 let sum = Sum::default().bytes(&message).finish();
                 message[2..4].copy_from_slice(&sum.to_be_bytes());
             }
             socket.send_to(&message, &SocketAddr::new(to, 0).into())?;
             let mut buffer = [0u8; 65_535];
-            let n = (&socket).read(&mut buffer)?;
-            let icmp = &buffer[if to.is_ipv4() { 20 } else { 0 }..n];
-            seen.push((icmp[0], icmp[1]));
-            match icmp[0] {
-                kind if kind == reply => Ok(Pinged::Reply),
-                3 | 11 if to.is_ipv4() => Ok(Pinged::Error(icmp[0], icmp[1])),
-                1..=4 if to.is_ipv6() => Ok(Pinged::Error(icmp[0], icmp[1])),
-                _ => anyhow::bail!("only {seen:?}"),
+            let (v4_header, v6_header) = (20, 40);
+            loop {
+                let n = (&socket).read(&mut buffer).with_context(|| format!("only {seen:?}"))?;
+                let icmp = &buffer[if to.is_ipv4() { v4_header } else { 0 }..n];
+                seen.push((icmp[0], icmp[1]));
+                // An error quotes the packet it is about.
+                let quoted = 8 + if to.is_ipv4() { v4_header } else { v6_header };
+                let names = |at: usize| icmp.get(at + 4..at + 8) == Some(&name);
+                match icmp[0] {
+                    kind if kind == reply && names(0) => return Ok(Pinged::Reply),
+                    3 | 11 if to.is_ipv4() && names(quoted) => return Ok(Pinged::Error(icmp[0], icmp[1])),
+                    1..=4 if to.is_ipv6() && names(quoted) => return Ok(Pinged::Error(icmp[0], icmp[1])),
+                    _ => {}
+                }
             }
         })
         .unwrap()

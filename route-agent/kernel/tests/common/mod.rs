@@ -61,7 +61,8 @@ fn host(lan: &Switch, n: u8) -> Host1 {
     for line in [
         format!("addr add 192.168.9.{n}/24 dev lan0"),
         format!("addr add fd00:9::{n}/64 dev lan0 nodad"),
-        "link add pods0 type bridge".to_owned(),
+        // Its own address: one taken from the ports would change with them.
+        format!("link add pods0 address 02:70:6f:64:00:{n:02x} type bridge mcast_snooping 0"),
         format!("addr add 10.1.{n}.1/24 dev pods0"),
         format!("addr add fd10:1:{n}::1/64 dev pods0 nodad"),
         "link set pods0 up".to_owned(),
