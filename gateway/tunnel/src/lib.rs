@@ -109,7 +109,8 @@ impl Tunnel {
         let raw = (0..config.lanes).map(|_| RawSender::open()).collect::<Result<Vec<_>, _>>();
         let raw = raw.map_err(system("opening raw sockets"))?;
         for (index, (((sockets, tun), ring), raw)) in sockets.into_iter().zip(queues).zip(rings).zip(raw).enumerate() {
-            let lane = Lane::new(Parts { index, tun, sockets, raw, ring }, Arc::clone(&tunnel.shared));
+            let lane = Lane::new(Parts { index, tun, sockets, raw, ring }, Arc::clone(&tunnel.shared))
+                .map_err(|errno| system("waiting for packets")(errno.into()))?;
             let thread = std::thread::Builder::new()
                 .name(format!("lane-{index}"))
                 .spawn(move || lane.run())

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::uio::writev;
 use tun_rs::SyncDevice;
 
-use super::tun_fd;
+use super::sources::tun_fd;
 use crate::session::MESSAGE_MAX;
 
 /// The longest IP packet.

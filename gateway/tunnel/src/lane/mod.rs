@@ -21,19 +21,16 @@ mod pair;
 mod peers;
 mod seek;
 mod sent;
+mod sources;
 mod timers;
 
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
 
 use hawser_datapath::{Counters, Fair, Limiter, PathSet, Policy};
 use hawser_liveness::Time;
 use hawser_model::IpFamily;
-use nix::poll::{PollFd, PollFlags, ppoll};
-use nix::sys::time::TimeSpec;
 use tun_rs::SyncDevice;
 
 pub(crate) use self::change::blank;
@@ -43,6 +40,7 @@ use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
 use self::load::{Load, Work};
 use self::peers::Peers;
+use self::sources::{Ready, Sources};
 use self::timers::Timers;
 use crate::raw::RawSender;
 use crate::session::Session as _;
@@ -65,6 +63,7 @@ pub(crate) struct Parts {
 pub(crate) struct Lane {
     index: usize,
     shared: Arc<Shared>,
+    sources: Sources,
     tun: SyncDevice,
     sockets: Vec<LaneSocket>,
     raw: RawSender,
@@ -85,22 +84,15 @@ pub(crate) struct Lane {
     load: Load,
 }
 
-/// Which sources have something.
-#[derive(Debug, Clone, Copy, Default)]
-struct Ready {
-    bell: bool,
-    tun: bool,
-    sockets: [bool; 2],
-    errors: [bool; 2],
-}
-
 impl Lane {
-    pub(crate) fn new(parts: Parts, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(parts: Parts, shared: Arc<Shared>) -> nix::Result<Self> {
         let now = shared.now();
+        let sources = Sources::new(shared.doors[parts.index].bell(), &parts.tun, &parts.sockets)?;
         let snapshot = shared.snapshot.load_full();
         let paths = PathSet::new(shared.doors[parts.index].config);
-        Self {
+        Ok(Self {
             index: parts.index,
+            sources,
             peers: Peers::new(parts.index, shared.doors.len(), snapshot),
             paths,
             policy: Policy::default(),
@@ -119,7 +111,7 @@ impl Lane {
             ring: parts.ring,
             shared,
             load: Load::default(),
-        }
+        })
     }
 
     /// Runs until the tunnel stops.
@@ -131,7 +123,7 @@ impl Lane {
             {
                 self.take(change);
             }
-            let ready = match self.wait(self.timers.wait(self.shared.now())) {
+            let ready = match self.sources.wait(self.timers.wait(self.shared.now())) {
                 Ok(ready) => ready,
                 Err(error) => {
                     tracing::error!(lane = self.index, %error, "the lane can't wait for packets and ends");
@@ -206,24 +198,6 @@ impl Lane {
         self.tell_sessions(now);
     }
 
-    fn wait(&self, limit: Duration) -> nix::Result<Ready> {
-        use std::os::fd::AsFd as _;
-        let door = &self.shared.doors[self.index];
-        let mut fds = [
-            PollFd::new(door.bell().as_fd(), PollFlags::POLLIN),
-            PollFd::new(tun_fd(&self.tun), PollFlags::POLLIN),
-            PollFd::new(self.sockets[0].as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.sockets[self.sockets.len() - 1].as_fd(), PollFlags::POLLIN),
-        ];
-        match ppoll(&mut fds, Some(TimeSpec::from_duration(limit)), None) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(e) => return Err(e),
-        }
-        let any = |i: usize| fds[i].any().unwrap_or(false);
-        let failed = |i: usize| fds[i].revents().is_some_and(|r| r.contains(PollFlags::POLLERR));
-        Ok(Ready { bell: any(0), tun: any(1), sockets: [any(2), any(3)], errors: [failed(2), failed(3)] })
-    }
-
     /// Sends one datagram now, after what waits in the batch.
     fn send_now(&mut self, to: SocketAddr, message: &[u8]) {
         self.flush_batch();
@@ -232,10 +206,4 @@ impl Lane {
             self.send_failed(to, error);
         }
     }
-}
-
-#[expect(unsafe_code, reason = "the device lends its descriptor as a number only")]
-fn tun_fd(tun: &SyncDevice) -> BorrowedFd<'_> {
-    // SAFETY: the descriptor is the device's own and stays open as long as the device, which the result borrows.
-    unsafe { BorrowedFd::borrow_raw(tun.as_raw_fd()) }
 }
