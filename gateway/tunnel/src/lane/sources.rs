@@ -45,8 +45,8 @@ impl Sources {
     pub(super) fn wait(&self, limit: Duration) -> nix::Result<Ready> {
         let mut events = [EpollEvent::empty(); 4];
         let count = match wait_exactly(&self.epoll, &mut events, limit) {
-            // Kernels before 5.11 count in milliseconds.
-            Err(Errno::ENOSYS) => self.epoll.wait(&mut events, whole_millis(limit)),
+            // Kernels before 5.11 count in milliseconds; filters of system calls that are older refuse what they don't know.
+            Err(Errno::ENOSYS | Errno::EPERM) => self.epoll.wait(&mut events, whole_millis(limit)),
             result => result,
         };
         let count = match count {
@@ -77,16 +77,17 @@ fn whole_millis(limit: Duration) -> EpollTimeout {
 
 #[expect(unsafe_code, reason = "nix has no epoll_pwait2")]
 fn wait_exactly(epoll: &Epoll, events: &mut [EpollEvent], limit: Duration) -> nix::Result<usize> {
-    let limit = nix::sys::time::TimeSpec::from_duration(limit);
+    // The kernel's own timespec has 64-bit numbers on every platform.
+    let limit = [i64::try_from(limit.as_secs()).unwrap_or(i64::MAX), limit.subsec_nanos().into()];
     // SAFETY: the descriptor is open for the borrow's time; `EpollEvent` is a transparent `epoll_event`, of which the kernel
-    // writes at most as many as there are; the time is read only, and no signal mask is given.
+    // writes at most as many as there are; the time is two live numbers that it reads, and no signal mask is given.
     let rc = unsafe {
         libc::syscall(
             libc::SYS_epoll_pwait2,
             epoll.0.as_raw_fd(),
             events.as_mut_ptr().cast::<libc::epoll_event>(),
             events.len() as libc::c_int,
-            std::ptr::from_ref(limit.as_ref()),
+            std::ptr::from_ref(&limit),
             std::ptr::null::<libc::sigset_t>(),
             0_usize,
         )
