@@ -25,6 +25,7 @@ mod sources;
 mod timers;
 
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -40,7 +41,7 @@ use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
 use self::load::{Load, Work};
 use self::peers::Peers;
-use self::sources::{Ready, Sources};
+use self::sources::{Ready, Sources, tun_fd};
 use self::timers::Timers;
 use crate::raw::RawSender;
 use crate::session::Session as _;
@@ -87,7 +88,8 @@ pub(crate) struct Lane {
 impl Lane {
     pub(crate) fn new(parts: Parts, shared: Arc<Shared>) -> nix::Result<Self> {
         let now = shared.now();
-        let sources = Sources::new(shared.doors[parts.index].bell(), &parts.tun, &parts.sockets)?;
+        let bell = shared.doors[parts.index].bell();
+        let sources = Sources::new(bell, tun_fd(&parts.tun), parts.sockets.iter().map(AsFd::as_fd))?;
         let snapshot = shared.snapshot.load_full();
         let paths = PathSet::new(shared.doors[parts.index].config);
         Ok(Self {
@@ -123,7 +125,7 @@ impl Lane {
             {
                 self.take(change);
             }
-            let ready = match self.sources.wait(self.timers.wait(self.shared.now())) {
+            let ready = match self.sources.wait(self.timers.due(), self.shared.now()) {
                 Ok(ready) => ready,
                 Err(error) => {
                     tracing::error!(lane = self.index, %error, "the lane can't wait for packets and ends");

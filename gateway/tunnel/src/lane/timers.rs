@@ -73,9 +73,9 @@ impl Timers {
         self.next = next.max(now);
     }
 
-    /// How long the lane may wait for packets.
-    pub(super) fn wait(&self, now: Time) -> Duration {
-        if self.requested { Duration::ZERO } else { self.next.since(now) }
+    /// Until when the lane may wait for packets.
+    pub(super) fn due(&self) -> Time {
+        if self.requested { Time::START } else { self.next }
     }
 
     /// Something happened that timers should see at once.
