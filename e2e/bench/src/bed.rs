@@ -17,8 +17,6 @@ use crate::{chain, datagrams, flood, hawser, latency, plain};
 pub const WIRE_MTU: u32 = 1500;
 /// MTU inside every tunnel.
 pub const TUNNEL_MTU: u32 = 1420;
-/// The kernel's default, whatever this host is set to: others answer to delays of the machine as much as of the tunnel.
-pub const CONGESTION_CONTROL: &str = "cubic";
 /// How long an implementation may take to come up; a thousand handshakes take a while.
 pub const START: Duration = Duration::from_secs(60);
 
@@ -71,7 +69,6 @@ pub fn hosts(subject: Subject) -> Result<[Netns; 2]> {
     for (number, ns) in [(1, &a), (2, &b)] {
         ns.ip("link set eth0 up")?;
         ns.ip(&format!("addr add {}/24 dev eth0", outer(number)))?;
-        ns.sysctl("ipv4/tcp_congestion_control", CONGESTION_CONTROL)?;
     }
     Ok([a, b])
 }

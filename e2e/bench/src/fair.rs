@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hawser_testbed::{Netns, Process};
 
-use crate::bed::{CONGESTION_CONTROL, End, WIRE_MTU, inner, outer, socket};
+use crate::bed::{End, WIRE_MTU, inner, outer, socket};
 use crate::hawser::{Site, introduce};
 use crate::iperf::Server;
 use crate::latency;
@@ -130,9 +130,6 @@ impl Bed {
 /// The hosts, each wired to its peers by wires of their own.
 fn hosts() -> Result<Vec<Netns>> {
     let hosts = NAMES.map(|name| Netns::new(&format!("fair-{name}"), None)).into_iter().collect::<Result<Vec<_>>>()?;
-    for host in &hosts {
-        host.sysctl("ipv4/tcp_congestion_control", CONGESTION_CONTROL)?;
-    }
     for [one, two] in WIRES {
         let [first, second] = [one, two].map(|number| &hosts[usize::from(number - 1)]);
         first.ip(&format!(

@@ -14,6 +14,9 @@ use crate::process::{cpu_time, cpu_time_of_ended};
 
 const PORT: u16 = 5201;
 const TRIES: u32 = 3;
+/// The kernel's default, whatever this host is set to: others answer to delays of the machine as much as of the tunnel. Set
+/// for each connection, as a host may refuse it as the default of a namespace.
+const CONGESTION_CONTROL: &str = "cubic";
 
 /// What a TCP measurement gave.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,7 +82,7 @@ impl Server {
         // A client whose connection is dead would wait for ever.
         let limit = time.as_secs() + 15;
         let line = format!(
-            "timeout --signal=KILL {limit} iperf3 --json --client {} --bind {from} --port {PORT} --time {} --parallel {flows} --connect-timeout 3000",
+            "timeout --signal=KILL {limit} iperf3 --json --client {} --bind {from} --port {PORT} --time {} --parallel {flows} --connect-timeout 3000 --congestion {CONGESTION_CONTROL}",
             self.address,
             time.as_secs().max(1),
         );
