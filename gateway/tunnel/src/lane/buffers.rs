@@ -19,7 +19,7 @@ const PACKET_MAX: usize = 65_535;
 const WAITING_MAX: usize = 512;
 /// Room for the packets of several receives: the kernel's sends cut superpackets where they are full, and what follows each
 /// other here is joined again.
-const ARENA: usize = 8 * PACKET_MAX;
+const ARENA: usize = 2 * PACKET_MAX;
 
 /// What one read of the TUN gives: a packet, or a superpacket that is cut into packets one after the other.
 pub(crate) struct TunPackets {
@@ -27,11 +27,18 @@ pub(crate) struct TunPackets {
     splitter: Splitter,
     current: Range<usize>,
     count: usize,
+    bytes: usize,
 }
 
 impl TunPackets {
     pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; header::LEN + PACKET_MAX], splitter: Splitter::empty(), current: 0..0, count: 0 }
+        Self {
+            buffer: vec![0; header::LEN + PACKET_MAX],
+            splitter: Splitter::empty(),
+            current: 0..0,
+            count: 0,
+            bytes: 0,
+        }
     }
 
     /// Reads once; false when there is nothing. The first packet is at hand then.
@@ -46,13 +53,18 @@ impl TunPackets {
         let (head, bytes) = self.buffer[..len].split_first_chunk_mut().ok_or(io::ErrorKind::UnexpectedEof)?;
         let header = VnetHeader::decode(head).map_err(malformed)?;
         self.splitter = Splitter::start(&header, bytes).map_err(malformed)?;
-        self.count = self.splitter.remaining();
+        (self.count, self.bytes) = (self.splitter.remaining(), len);
         Ok(self.advance())
     }
 
     /// How many packets the last read gave.
     pub(crate) fn len(&self) -> usize {
         self.count
+    }
+
+    /// How many bytes the last read gave.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Goes on to the next packet; false after the last. The one before is gone.

@@ -6,12 +6,15 @@ use hawser_datapath::probe::{self, Probe};
 use hawser_datapath::{DropReason, Packet, Verdict, mss};
 use hawser_liveness::Time;
 
-use super::{BURST, Lane};
+use super::Lane;
+use super::turn::Room;
 use crate::session::{Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Session as _, data_receiver, response_receiver};
 use crate::udp::{IcmpKind, Received};
 
 /// What a probe that tells that a path is alive is on the wire.
 const PROBE: usize = probe::LEN + SEAL_OVERHEAD;
+/// ICMP errors that are looked at at once.
+const ERRORS: usize = 32;
 
 /// Inner packets of one batch of datagrams, all of one peer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -26,15 +29,26 @@ impl Lane {
     /// Takes a burst from one socket.
     pub(super) fn inbound(&mut self, socket: usize, now: Time) {
         let mut datagrams = std::mem::take(&mut self.datagrams);
-        for _ in 0..BURST {
+        let mut room = Room::new();
+        while room.is_left() {
             match self.sockets[socket].receive(&mut datagrams) {
-                Ok(Some(received)) => self.received(socket, &datagrams[..received.len], &received, now),
+                Ok(Some(received)) => {
+                    let data = &datagrams[..received.len];
+                    match data_receiver(data) {
+                        Some(_) => room.take(received.len),
+                        None => room.take_handshake(),
+                    }
+                    self.received(socket, data, &received, now);
+                }
                 Ok(None) => {
                     self.fair[socket].handle_empty();
                     break;
                 }
                 // An ICMP error that waits is told here once; the queue holds its details.
-                Err(_) => self.icmp_errors(socket, now),
+                Err(_) => {
+                    room.take(0);
+                    self.icmp_errors(socket, now);
+                }
             }
         }
         self.datagrams = datagrams;
@@ -220,7 +234,7 @@ impl Lane {
     /// Reads what ICMP told about datagrams of ours.
     pub(super) fn icmp_errors(&mut self, socket: usize, now: Time) {
         let mut quoted = [0u8; 128];
-        for _ in 0..4 * BURST {
+        for _ in 0..ERRORS {
             let Some(error) = self.sockets[socket].receive_error(&mut quoted) else { return };
             let to = SocketAddr::new(error.to.ip().to_canonical(), error.to.port());
             let pairs: Vec<usize> = self.peers.by_endpoint(to).filter(|&p| self.peers.pairs[p].sends).collect();

@@ -23,6 +23,7 @@ mod seek;
 mod sent;
 mod sources;
 mod timers;
+mod turn;
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -47,9 +48,6 @@ use crate::raw::RawSender;
 use crate::session::Session as _;
 use crate::shared::{Change, Handover, Shared};
 use crate::udp::{LaneSocket, RECEIVE_MAX};
-
-/// Reads from one source before the others have their turn.
-const BURST: usize = 8;
 
 /// What a lane owns from its start.
 pub(crate) struct Parts {
@@ -118,6 +116,9 @@ impl Lane {
 
     /// Runs until the tunnel stops.
     pub(crate) fn run(mut self) {
+        if let Err(error) = turn::go_first() {
+            tracing::info!(lane = self.index, %error, "the lane waits for the CPU like any program: it lacks CAP_SYS_NICE");
+        }
         while !self.shared.stopping() {
             let latest = self.shared.snapshot.load().revision;
             if latest != self.peers.snapshot.revision

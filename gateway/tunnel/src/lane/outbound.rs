@@ -9,9 +9,10 @@ use hawser_liveness::{State, Time};
 use hawser_model::IpFamily;
 use nix::errno::Errno;
 
+use super::Lane;
 use super::batch::Batch;
 use super::peers::Peers;
-use super::{BURST, Lane};
+use super::turn::Room;
 use crate::control::MTU_MIN;
 use crate::session::Session as _;
 use crate::shared::Handover;
@@ -22,13 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(3);
 impl Lane {
     /// Takes a burst from the TUN. False when the device is gone.
     pub(super) fn outbound(&mut self, now: Time) -> bool {
-        for _ in 0..BURST {
+        let mut room = Room::new();
+        while room.is_left() {
             match self.segments.read(&self.tun) {
-                Ok(true) => self.route(now),
+                Ok(true) => {
+                    room.take(self.segments.bytes());
+                    self.route(now);
+                }
                 Ok(false) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return false,
                 Err(error) => {
                     tracing::debug!(lane = self.index, %error, "a packet from the TUN was not understood");
+                    room.take(0);
                     self.counters.dropped(DropReason::EgressMalformed);
                 }
             }

@@ -1,0 +1,86 @@
+//! How much a lane takes from one source before the others have their turn, and how soon it runs where others want to.
+//!
+//! A packet waits for the turn under way and, where it is answered by the same host, for the next one: turns are short, or
+//! a peer's load is everybody's delay. They are counted by work, not by reads: acknowledgements take a read each, and a host
+//! that receives by superpackets sends many.
+
+use std::io;
+
+/// Bytes of a turn: two superpackets.
+const TURN: usize = 120_000;
+/// What a read costs at least, in bytes.
+const READ: usize = 2_048;
+/// What a message that is no data may cost.
+const HANDSHAKE: usize = 16_384;
+/// Before programs that compute: what a lane does not take waits for it, whoever sent it.
+const NICE: libc::c_int = -10;
+
+/// What is left of a turn.
+pub(super) struct Room(usize);
+
+impl Room {
+    pub(super) fn new() -> Self {
+        Self(TURN)
+    }
+
+    pub(super) fn is_left(&self) -> bool {
+        self.0 > 0
+    }
+
+    /// So many bytes of packets were read.
+    #[inline]
+    pub(super) fn take(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes.max(READ));
+    }
+
+    /// Something was read that may want a key agreement.
+    #[inline]
+    pub(super) fn take_handshake(&mut self) {
+        self.take(HANDSHAKE);
+    }
+}
+
+/// Lets this thread run before those of usual programs.
+///
+/// # Errors
+/// Without `CAP_SYS_NICE`.
+#[expect(unsafe_code, reason = "no crate that is here anyway names setpriority")]
+pub(super) fn go_first() -> io::Result<()> {
+    // SAFETY: the call takes and returns numbers only; zero is the calling thread.
+    let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(room: &mut Room, take: impl Fn(&mut Room)) -> usize {
+        let mut reads = 0;
+        while room.is_left() {
+            take(room);
+            reads += 1;
+        }
+        reads
+    }
+
+    #[test]
+    fn a_turn_ends_with_two_superpackets_or_some_dozens_of_small_ones() {
+        assert_eq!(reads(&mut Room::new(), |room| room.take(63_888)), 2);
+        assert_eq!(reads(&mut Room::new(), |room| room.take(52)), 59);
+        assert_eq!(reads(&mut Room::new(), Room::take_handshake), 8);
+    }
+
+    #[test]
+    fn a_thread_goes_first_and_others_stay_where_they_are() {
+        let nice = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let fields = stat.rsplit(')').next().unwrap();
+            fields.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = nice();
+        let of_lane = std::thread::spawn(move || go_first().map(|()| nice())).join().unwrap();
+        assert_eq!(of_lane.expect("tests run as root"), NICE);
+        assert_eq!(nice(), before);
+    }
+}
