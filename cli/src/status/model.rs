@@ -82,6 +82,8 @@ pub struct Status {
     pub gateways: Vec<GatewayRow>,
     /// The other clusters.
     pub clusters: Vec<ClusterRow>,
+    /// The paths to them, of the gateways that could be asked.
+    pub paths: Vec<PathRow>,
     /// This cluster's exports.
     pub exports: Vec<ExportRow>,
     /// Why the verdict is not better, worst first; and what else should be known.
@@ -204,9 +206,12 @@ pub struct ClusterRow {
     /// Largest loss of a path, percent of its last 100 probes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub loss_percent: Option<f64>,
-    /// Smallest MTU of a path, bytes.
+    /// Smallest MTU of a path that is up, bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
+    /// Largest MTU of a path that is up, bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu_max: Option<u16>,
     /// Bytes received from it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rx_bytes: Option<u64>,
@@ -229,6 +234,36 @@ pub struct ClusterRow {
     pub imports: usize,
     /// Services exported by this cluster.
     pub exports: usize,
+}
+
+/// A path: from one of this cluster's gateways to one of another's.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PathRow {
+    /// This cluster's gateway.
+    pub gateway: String,
+    /// The other cluster.
+    pub cluster: String,
+    /// Its gateway.
+    pub peer: String,
+    /// `Up`, `Suspect`, `Held`, `Down` or `Unknown`.
+    pub state: String,
+    /// The address in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Round trip, microseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+    /// Loss, percent of its last 100 probes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub loss_percent: Option<f64>,
+    /// Age of the last proof, milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof_age_ms: Option<u64>,
+    /// The largest packet that is sent by it, bytes; of a path that is not up, the last that was.
+    pub mtu: u16,
+    /// Where the search for it stands: `Idle`, `Searching`, `Found`, or `Failed` where not even the least passes.
+    pub mtu_state: String,
 }
 
 /// One of this cluster's exports.
