@@ -235,6 +235,7 @@ pub struct ExportArgs {
 
 const STATUS_EXAMPLES: &str = "Examples:
   hawser status --site /etc/hawser/site
+  hawser status --site /etc/hawser/site --paths      (also a row per path: address, round trip, loss, MTU)
   hawser status --site site --state /var/lib/hawser --state /srv/gw-2/hawser -o json
 
 Figures come from the probes of gateways whose admin socket (STATE/gateway/admin.sock) can be reached from here.";
@@ -248,6 +249,9 @@ pub struct StatusArgs {
     /// State directory of a node; once per gateway whose figures are wanted. Without: /var/lib/hawser, if it has one.
     #[arg(long, env = "HAWSER_STATE", value_name = "DIR", value_delimiter = ',')]
     pub state: Vec<PathBuf>,
+    /// Show each path of these gateways, too; -o json always has them.
+    #[arg(long, env = "HAWSER_PATHS")]
+    pub paths: bool,
 }
 
 /// `hawser drain`.

@@ -47,8 +47,44 @@ async fn a_drill_counts_what_comes_back() {
         let bad = bad.exits(7);
         assert!(bad.stderr.contains("more than acceptable: a gap of"), "{bad:?}");
         assert!(bad.json()["exceeded"][0].as_str().unwrap().contains("0 ms were acceptable"), "{bad:?}");
-        assert!(echoed.exits(0).json()["echoed"].as_u64().unwrap() > 0);
+        let connections = document["connections"].as_array().unwrap();
+        assert_eq!(connections.len(), 8, "{document:#}");
+        let lived = connections.iter().all(|c| c["lived"] == true && c["exchanges"].as_u64().unwrap() > 1);
+        assert!(lived, "{document:#}");
+        let echoed = echoed.exits(0).json();
+        assert!(echoed["echoed"].as_u64().unwrap() > 0 && echoed["connections"].as_u64().unwrap() >= 16, "{echoed:#}");
     }
+}
+
+/// The fault is the end of the other end: connections break, and packets don't come back.
+#[tokio::test]
+async fn a_command_is_the_fault() {
+    let at = free(Ipv4Addr::LOCALHOST.into());
+    let mut echo = tokio::process::Command::new(env!("CARGO_BIN_EXE_hawser"));
+    let mut echo = echo.args(["drill", "echo", "--listen", &at]).kill_on_drop(true).spawn().unwrap();
+    while watch(&at, &[]).await.code == 1 {}
+    let ok = watch(&at, &["-o", "json", "--max-broken", "0", "--", "sh", "-c", "echo told"]).await.exits(0);
+    assert!(ok.stderr.contains("told"), "what it prints is no data: {ok:?}");
+    assert!(ok.json()["fault"]["tookMs"].is_u64() && ok.json()["fault"]["failed"].is_null(), "{ok:?}");
+    let failed = watch(&at, &["-o", "json", "--", "sh", "-c", "exit 3"]).await.exits(1);
+    assert_eq!(failed.json()["fault"]["failed"], "exit status: 3", "{failed:?}");
+    let kill = format!("kill -9 {}", echo.id().unwrap());
+    let bounds = ["-o", "json", "--max-broken", "0", "--connections", "2", "--", "sh", "-c", &kill];
+    let killed = watch(&at, &bounds).await.exits(7);
+    echo.wait().await.unwrap();
+    let document = killed.json();
+    let connections = document["connections"].as_array().unwrap();
+    assert!(
+        connections.len() == 2 && connections.iter().all(|c| c["lived"] == false && c["why"].is_string()),
+        "{document:#}"
+    );
+    assert_eq!(document["exceeded"][0], "2 connections broke, 0 were acceptable", "{document:#}");
+    let nobody = watch(&at, &["--max-broken", "0"]).await.exits(1);
+    assert!(
+        nobody.stderr.contains("no TCP connection to") && nobody.stderr.contains("hawser drill echo"),
+        "{nobody:?}"
+    );
+    watch(&at, &["--connections", "0", "--", "/nonexistent/program"]).await.exits(3);
 }
 
 #[tokio::test]

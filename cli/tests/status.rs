@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use hawser_api::report::{ClusterReport, GatewayReport, LaneLoadReport, LaneReport, PathReport, RotationReport};
 use hawser_cli::status::model::{ClusterState, Severity, Unready, Verdict};
-use hawser_cli::status::{Inputs, Status, assess, screen::screen};
+use hawser_cli::status::screen::{paths, screen};
+use hawser_cli::status::{Inputs, Status, assess};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -159,6 +160,27 @@ fn a_remote_gateway_is_gone() {
     assert_eq!(status.verdict, Verdict::Degraded);
     assert_eq!(status.clusters[0].loss_percent, Some(0.0), "the loss of paths that carry traffic");
     insta::assert_snapshot!(screen(&status));
+}
+
+#[test]
+fn each_path_shows_its_own_mtu() {
+    let mut inputs = healthy();
+    let report = inputs.reports[1].1.as_mut().unwrap();
+    report.paths[0] = PathReport { mtu: 1320, mtu_state: "Found".into(), ..report.paths[0].clone() };
+    report.paths[1] = PathReport { mtu: 1200, mtu_state: "Searching".into(), ..path("e-gw-2", "Down", 1_620) };
+    let status = assess(&inputs);
+    assert_eq!((status.clusters[0].mtu, status.clusters[0].mtu_max), (Some(1320), Some(1420)), "of those that are up");
+    let document = serde_json::to_value(&status).unwrap();
+    let mtus: Vec<_> = document["paths"].as_array().unwrap().iter().map(|p| p["mtu"].as_u64().unwrap()).collect();
+    assert_eq!(mtus, [1420, 1420, 1320, 1200], "{document:#}");
+    assert!(screen(&status).contains("1320–1420"), "{}", screen(&status));
+    insta::assert_snapshot!(paths(&status), @r"
+    GATEWAY  PEER         ADDRESS  RTT     LOSS  MTU               STATE
+    gw-1     east/e-gw-1  –        1.13ms  0.0%  1420              Up
+    gw-1     east/e-gw-2  –        1.62ms  0.0%  1420              Up
+    gw-2     east/e-gw-1  –        1.21ms  0.0%  1320              Up
+    gw-2     east/e-gw-2  –        1.62ms  0.0%  1200 (searching)  Down
+    ");
 }
 
 #[test]

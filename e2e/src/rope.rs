@@ -77,8 +77,8 @@ impl Rope {
     ///
     /// # Errors
     /// With the step that failed.
-    pub fn prepare_quiet(name: &str) -> Result<Self> {
-        Self::build(Lab::without_captures(name)?, None, |_| {})
+    pub fn prepare_quiet(name: &str, options: impl Fn(&mut SiteOptions)) -> Result<Self> {
+        Self::build(Lab::without_captures(name)?, None, options)
     }
 
     fn build(mut lab: Lab, turn: Option<MutexGuard<'static, ()>>, options: impl Fn(&mut SiteOptions)) -> Result<Self> {

@@ -8,8 +8,11 @@ use hawser_e2e::Rope;
 use hawser_testbed::traffic::frames::Injector;
 use hawser_testbed::traffic::{fragments, http, raw, udp};
 use hawser_testbed::{Outer, Site, Workload, wait_for};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(5);
+/// A search for a path's MTU waits for answers that don't come, several times.
+const SEARCH: Duration = Duration::from_secs(60);
 
 /// Asks by every protocol; each answer must name the client's own address.
 fn every_protocol(client: &Workload, server: &Workload) -> Result<()> {
@@ -62,6 +65,28 @@ fn tunnels_run_over_ipv4_alone_with_one_lane() -> Result<()> {
 #[test]
 fn sites_with_two_and_four_lanes_pair_up() -> Result<()> {
     all_combinations(&Rope::start_with("lanes", |site| site.lanes = Some(2 * site.number))?)
+}
+
+/// East's links are narrower than west's: nothing tells west's gateways but probes that come back or not.
+#[test]
+fn status_tells_what_each_path_takes() -> Result<()> {
+    for outer in [Outer::V4, Outer::V6] {
+        let rope = Rope::start_with("narrow", |site| {
+            site.outer = outer;
+            site.mtu = if site.number == 1 { 1500 } else { 1400 };
+        })?;
+        let mtus = wait_for("hawser status -o json to tell the MTU of 4 paths", SEARCH, || {
+            let outcome = rope.west.status(&rope.lab, &["-o", "json"])?;
+            let status: Value = serde_json::from_str(&outcome.stdout).with_context(|| format!("{outcome:?}"))?;
+            let paths = status["paths"].as_array().context("no paths")?;
+            let narrow = paths.iter().filter(|path| path["mtu"] == 1400 - 80 && path["mtuState"] == "Found").count();
+            ensure!(paths.len() == 4 && narrow == 4, "{narrow} are: {paths:?}");
+            Ok(status["clusters"][0]["mtu"].clone())
+        })?;
+        ensure!(mtus == 1400 - 80, "the cluster's is {mtus}");
+        rope.pass()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -1,82 +1,77 @@
-//! `hawser drill`: measures what a fault costs while the operator causes it.
+//! `hawser drill`: measures what a fault costs while it is caused.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use hawser_drill::stream::socket;
-use hawser_drill::{Stream, echo};
+use hawser_drill::{connections as served, echo};
 use serde_json::json;
-use tokio::time::{Instant, interval_at};
+use tokio::task::spawn_blocking;
 
 use crate::args::{DrillEchoArgs, DrillWatchArgs};
-use crate::drill::bounds::exceeded;
-use crate::drill::flows::{self, Flows};
+use crate::drill::bounds::{Bounds, exceeded};
+use crate::drill::connections::{self, broken};
+use crate::drill::fault::cause;
+use crate::drill::flows::{self, millis};
+use crate::drill::measure::{Measured, Plan, connect, measure};
 use crate::drill::paths::{PathRow, Watch, watch};
 use crate::exit::{Exit, Failure};
 use crate::output::{self, Output, table};
 use crate::progress::note;
 
-/// Between two lines about how it goes.
-const LINE: Duration = Duration::from_secs(1);
+/// From the first packet to the fault, where it is a command; a quarter of a shorter drill.
+const BEFORE: Duration = Duration::from_secs(2);
 
 /// `hawser drill watch`.
 ///
 /// # Errors
-/// When nothing answers at all, or an address can't be used.
+/// When nothing answers at all, an address can't be used, or the fault's command can't be run.
 pub async fn watching(output: Output, args: DrillWatchArgs) -> anyhow::Result<Exit> {
-    let DrillWatchArgs { to, state, length, flows, every, max_gap, max_loss } = args;
-    note(&format!("watching for {length:?}: cause the fault now; Ctrl-C ends it earlier"));
-    let (flows, paths) = tokio::join!(measure(to, flows, every, length), look(&state, length));
-    let (flows, paths) = (flows?, paths?);
+    let DrillWatchArgs { to, state, length, flows, connections, every, max_gap, max_loss, max_broken, fault } = args;
+    let who = if fault.is_empty() { "cause the fault now; " } else { "" };
+    note(&format!("watching for {length:?}: {who}Ctrl-C ends it earlier"));
+    let plan = to.map(|to| Plan { to, flows, every, connections, insist: max_broken.is_some() });
+    let open = match plan {
+        Some(plan) => connect(plan).await?,
+        None => None,
+    };
+    let measured = async {
+        match plan {
+            Some(plan) => measure(plan, open, over(Some(length))).await.map(Some),
+            None => Ok(None),
+        }
+    };
+    let cause = cause(&fault, BEFORE.min(length / 4), over(Some(length)));
+    let (measured, paths, fault) = tokio::try_join!(measured, look(&state, length), cause)?;
     for (state, why) in &paths.failed {
         note(&format!("{}: the gateway did not answer at least once: {why}", state.display()));
     }
-    let too_much = flows.as_ref().map(|f| exceeded(&f.all, max_gap, max_loss)).unwrap_or_default();
+    let bounds = Bounds { max_gap, max_loss, max_broken };
+    let of = |m: &Measured| exceeded(&m.flows.all, broken(&m.connections), bounds);
+    let too_much = measured.as_ref().map(of).unwrap_or_default();
     too_much.iter().for_each(|words| note(&format!("more than acceptable: {words}")));
+    let failed = fault.as_ref().and_then(|f| f.failed.as_ref());
+    failed.iter().for_each(|how| note(&format!("the fault's command failed: {how}")));
     let rows = paths.rows();
     let document = json!({
         "to": to.map(|to| to.to_string()), "forMs": millis(length), "everyMs": millis(every),
-        "total": flows.as_ref().map(|f| f.total),
-        "flows": flows.as_ref().map(|f| f.rows.as_slice()).unwrap_or_default(),
+        "fault": fault,
+        "total": measured.as_ref().map(|m| m.flows.total),
+        "flows": measured.as_ref().map(|m| m.flows.rows.as_slice()).unwrap_or_default(),
+        "connections": measured.as_ref().map(|m| m.connections.as_slice()).unwrap_or_default(),
         "paths": rows,
         "unanswered": paths.failed.iter().map(|(state, why)| json!({ "state": state, "why": why })).collect::<Vec<_>>(),
         "exceeded": too_much,
     });
-    output::data(output, &document, &text(flows.as_ref(), &rows));
-    Ok(if too_much.is_empty() { Exit::Ok } else { Exit::Degraded })
-}
-
-async fn measure(
-    to: Option<SocketAddr>,
-    flows: u16,
-    every: Duration,
-    length: Duration,
-) -> anyhow::Result<Option<Flows>> {
-    let Some(to) = to else { return Ok(None) };
-    let sockets = (0..flows).map(|_| socket(0, to)).collect::<Result<Vec<UdpSocket>, _>>();
-    let sockets = sockets.with_context(|| format!("Failed to send to {to}"))?;
-    let ports = sockets.iter().map(|s| Ok(s.local_addr()?.port())).collect::<anyhow::Result<Vec<u16>>>()?;
-    let stream = Stream::start(sockets, every)?;
-    let mut lines = interval_at(Instant::now() + LINE, LINE);
-    let end = over(Some(length));
-    tokio::pin!(end);
-    loop {
-        tokio::select! {
-            () = &mut end => break,
-            _ = lines.tick() => note(&flows::line(&stream.now(), every)),
-        }
-    }
-    // Waits for stragglers.
-    let flows = Flows::new(&tokio::task::spawn_blocking(|| stream.finish()).await?, &ports);
-    if flows.all.received == 0 {
-        let failure = Failure::new(Exit::Failed, format!("none of {} packets to {to} came back", flows.all.sent));
-        return Err(failure.remedy(format!("run there: hawser drill echo --listen '[::]:{}'", to.port())).into());
-    }
-    Ok(Some(flows))
+    output::data(output, &document, &text(measured.as_ref(), &rows));
+    Ok(match (failed, too_much.is_empty()) {
+        (Some(_), _) => Exit::Failed,
+        (None, true) => Exit::Ok,
+        (None, false) => Exit::Degraded,
+    })
 }
 
 async fn look(states: &[PathBuf], length: Duration) -> anyhow::Result<Watch> {
@@ -101,14 +96,21 @@ async fn look(states: &[PathBuf], length: Duration) -> anyhow::Result<Watch> {
 pub async fn echoing(output: Output, args: DrillEchoArgs) -> anyhow::Result<Exit> {
     let DrillEchoArgs { listen, length } = args;
     let socket = UdpSocket::bind(listen).with_context(|| format!("Failed to listen on {listen}"))?;
-    note(&format!("echoing packets of drills that come to {}; Ctrl-C ends it", socket.local_addr()?));
+    let listen = socket.local_addr()?;
+    let listener =
+        TcpListener::bind(listen).with_context(|| format!("Failed to listen on {listen} for connections"))?;
+    note(&format!("echoing packets and connections of drills that come to {listen}; Ctrl-C ends it"));
     let stop = Arc::new(AtomicBool::new(false));
-    let stopping = Arc::clone(&stop);
-    let serving = tokio::task::spawn_blocking(move || echo::serve(&socket, &stopping));
+    let (for_packets, for_connections) = (Arc::clone(&stop), Arc::clone(&stop));
+    let packets = spawn_blocking(move || echo::serve(&socket, &for_packets));
+    let connections = spawn_blocking(move || served::serve(&listener, &for_connections));
     over(length).await;
     stop.store(true, Ordering::Relaxed);
-    let echoed = serving.await?.with_context(|| format!("Failed to listen on {listen}"))?;
-    output::data(output, &json!({ "echoed": echoed }), &format!("{echoed} packets echoed"));
+    let (echoed, served) = tokio::join!(packets, connections);
+    let failed = || format!("Failed to listen on {listen}");
+    let (echoed, served) = (echoed?.with_context(failed)?, served?.with_context(failed)?);
+    let text = format!("{echoed} packets echoed, {served} connections served");
+    output::data(output, &json!({ "echoed": echoed, "connections": served }), &text);
     Ok(Exit::Ok)
 }
 
@@ -126,25 +128,25 @@ async fn over(length: Option<Duration>) {
     }
 }
 
-fn text(flows: Option<&Flows>, paths: &[PathRow]) -> String {
+fn text(measured: Option<&Measured>, paths: &[PathRow]) -> String {
     let mut parts = Vec::new();
-    if let Some(flows) = flows {
-        let rows = flows.rows.iter().map(|row| row.cells(row.port.to_string()));
-        let all = flows.total.cells(format!("all; worst {}", flows.total.port));
+    if let Some(Measured { flows: of, connections }) = measured {
+        let rows = of.rows.iter().map(|row| row.cells(row.port.to_string()));
+        let all = of.total.cells(format!("all; worst {}", of.total.port));
         parts.push(table(&flows::HEAD, rows.chain([all])));
+        if !connections.is_empty() {
+            parts.push(table(&connections::HEAD, connections.iter().map(|row| row.cells())));
+        }
     }
     if !paths.is_empty() {
         let cells = |r: &PathRow| {
             let loss = format!("{:.1} %", r.worst_loss_percent);
             let silence = format!("{} ms", r.longest_silence_ms);
-            vec![r.gateway.clone(), r.peer.clone(), r.state.clone(), r.changes.to_string(), silence, loss]
+            let counts = (r.changes.to_string(), r.sent_packets.to_string());
+            vec![r.gateway.clone(), r.peer.clone(), r.state.clone(), counts.0, silence, loss, counts.1]
         };
-        let rows = paths.iter().map(cells);
-        parts.push(table(&["GATEWAY", "PEER", "STATE", "CHANGES", "LONGEST SILENCE", "WORST LOSS"], rows));
+        let head = ["GATEWAY", "PEER", "STATE", "CHANGES", "LONGEST SILENCE", "WORST LOSS", "PACKETS SENT"];
+        parts.push(table(&head, paths.iter().map(cells)));
     }
     parts.join("\n\n")
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -12,10 +12,14 @@ use crate::status::{assess, collect, screen};
 /// # Errors
 /// When the site's directory can't be read.
 pub async fn run(output: Output, args: StatusArgs) -> anyhow::Result<Exit> {
-    let StatusArgs { site, state } = args;
+    let StatusArgs { site, state, paths } = args;
     let site = Site::open(&site).await?;
     let status = assess(&collect::collect(&site, &state).await?);
-    output::data(output, &status, &screen::screen(&status));
+    let mut text = screen::screen(&status);
+    if paths && !status.paths.is_empty() {
+        text += &format!("\n\n{}", screen::paths(&status));
+    }
+    output::data(output, &status, &text);
     Ok(match status.verdict {
         Verdict::Healthy => Exit::Ok,
         Verdict::Degraded | Verdict::NotJoined | Verdict::Removed => Exit::Degraded,

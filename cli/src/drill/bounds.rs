@@ -45,9 +45,21 @@ pub fn lost_percent(flow: &Flow) -> f64 {
     if flow.sent == 0 { 0.0 } else { 100.0 * flow.lost() as f64 / flow.sent as f64 }
 }
 
-/// In words, each bound that `all` flows together did not keep.
+/// What is acceptable; none: anything.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Bounds {
+    /// The longest gap of any flow.
+    pub max_gap: Option<Duration>,
+    /// Packets lost, of all flows.
+    pub max_loss: Option<MaxLoss>,
+    /// Connections that break.
+    pub max_broken: Option<usize>,
+}
+
+/// In words, each bound that `all` flows together, or the connections of which so many broke, did not keep.
 #[must_use]
-pub fn exceeded(all: &Flow, max_gap: Option<Duration>, max_loss: Option<MaxLoss>) -> Vec<String> {
+pub fn exceeded(all: &Flow, broken: usize, bounds: Bounds) -> Vec<String> {
+    let Bounds { max_gap, max_loss, max_broken } = bounds;
     let mut words = Vec::new();
     if let Some(max) = max_gap.filter(|max| all.longest_gap > *max) {
         words.push(format!("a gap of {} ms, {} ms were acceptable", all.longest_gap.as_millis(), max.as_millis()));
@@ -59,6 +71,9 @@ pub fn exceeded(all: &Flow, max_gap: Option<Duration>, max_loss: Option<MaxLoss>
     if let Some(max) = max_loss.filter(too_many) {
         words.push(format!("{} packets lost ({:.2} %), {max} were acceptable", all.lost(), lost_percent(all)));
     }
+    if let Some(max) = max_broken.filter(|max| broken > *max) {
+        words.push(format!("{broken} connections broke, {max} were acceptable"));
+    }
     words
 }
 
@@ -69,13 +84,17 @@ mod tests {
     #[test]
     fn bounds_are_kept_to_the_last_packet_and_millisecond() {
         let all = Flow { sent: 1_000, received: 995, longest_gap: Duration::from_millis(100), ..Flow::default() };
-        let words =
-            |gap: u64, loss: &str| exceeded(&all, Some(Duration::from_millis(gap)), Some(loss.parse().unwrap()));
+        let words = |gap: u64, loss: &str| {
+            let (max_gap, max_loss) = (Some(Duration::from_millis(gap)), Some(loss.parse().unwrap()));
+            exceeded(&all, 1, Bounds { max_gap, max_loss, max_broken: None })
+        };
         assert!(words(100, "5").is_empty());
         assert!(words(100, "0.5%").is_empty());
         assert_eq!(words(99, "4").len(), 2);
         assert_eq!(words(100, "0.4%"), ["5 packets lost (0.50 %), 0.4 % were acceptable"]);
-        assert!(exceeded(&all, None, None).is_empty());
+        assert!(exceeded(&all, 1, Bounds::default()).is_empty());
+        let broken = |max| exceeded(&all, 1, Bounds { max_broken: Some(max), ..Bounds::default() });
+        assert_eq!((broken(1).len(), broken(0)), (0, vec!["1 connections broke, 0 were acceptable".to_owned()]));
     }
 
     #[test]

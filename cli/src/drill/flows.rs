@@ -98,7 +98,8 @@ pub fn line(now: &Now, pace: Duration) -> String {
     format!("{seconds:3} s: {sent} sent, {back} back; {state}; longest gap so far {gap} ms")
 }
 
-fn millis(duration: Duration) -> u64 {
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

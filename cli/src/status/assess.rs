@@ -20,7 +20,7 @@ const CERTIFICATE_DAYS_LEFT: i64 = 5;
 #[must_use]
 pub fn assess(inputs: &Inputs) -> Status {
     let mut why = Vec::new();
-    let mut clusters = Vec::new();
+    let (mut clusters, mut paths) = (Vec::new(), Vec::new());
     let standing = standing(inputs);
     match standing {
         // What is missing is missing because of this.
@@ -41,6 +41,7 @@ pub fn assess(inputs: &Inputs) -> Status {
                 why.extend(findings);
                 clusters.push(row);
             }
+            paths = cluster::paths(inputs);
             exports(inputs, &mut why);
         }
     }
@@ -69,6 +70,7 @@ pub fn assess(inputs: &Inputs) -> Status {
         exports: inputs.exports.iter().map(export_row).collect(),
         next: next::commands(inputs, verdict, &why, &clusters),
         clusters,
+        paths,
         why,
     }
 }

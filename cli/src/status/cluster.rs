@@ -5,7 +5,7 @@ use std::time::Duration;
 use hawser_api::hawser::{GatewayNode, RemoteCluster};
 use hawser_api::report::{ClusterReport, GatewayReport, PathReport};
 
-use super::model::{ClusterRow, ClusterState, Count, Finding, Inputs, Severity};
+use super::model::{ClusterRow, ClusterState, Count, Finding, Inputs, PathRow, Severity};
 use crate::duration::short;
 
 /// What is known of the way to one cluster.
@@ -54,6 +54,7 @@ pub(super) fn row(inputs: &Inputs, remote: &RemoteCluster, silent: &[&GatewayNod
         rtt_max_us: rtts.iter().max().copied(),
         loss_percent: up.iter().filter_map(|p| p.loss_percent).reduce(f64::max),
         mtu: up.iter().map(|p| p.mtu).min(),
+        mtu_max: up.iter().map(|p| p.mtu).max(),
         rx_bytes: asked.then(|| sight.paths.iter().map(|(_, p)| p.rx_bytes).sum()),
         tx_bytes: asked.then(|| sight.paths.iter().map(|(_, p)| p.tx_bytes).sum()),
         key_age_s: answers(inputs).flat_map(|r| &r.lanes).map(|lane| lane.key_age_s).max(),
@@ -65,6 +66,23 @@ pub(super) fn row(inputs: &Inputs, remote: &RemoteCluster, silent: &[&GatewayNod
     };
     let findings = findings(remote, &sight, &row);
     (row, findings)
+}
+
+/// Every path of the gateways that could be asked.
+pub(super) fn paths(inputs: &Inputs) -> Vec<PathRow> {
+    let row = |report: &GatewayReport, path: &PathReport| PathRow {
+        gateway: report.node.clone(),
+        cluster: path.cluster.clone(),
+        peer: path.gateway.clone(),
+        state: path.state.clone(),
+        endpoint: path.endpoint.clone(),
+        rtt_us: path.rtt_us,
+        loss_percent: path.loss_percent,
+        proof_age_ms: path.proof_age_ms,
+        mtu: path.mtu,
+        mtu_state: path.mtu_state.clone(),
+    };
+    answers(inputs).flat_map(|report| report.paths.iter().map(move |path| row(report, path))).collect()
 }
 
 /// The reports that could be read.

@@ -1,9 +1,9 @@
-//! Status as one screen: verdict, a row per cluster, why, next. Pure.
+//! Status as one screen: verdict, a row per cluster, why, next; and a row per path for who asks. Pure.
 
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::model::{ClusterRow, Severity, Status, Verdict};
+use super::model::{ClusterRow, PathRow, Severity, Status, Verdict};
 use crate::duration::short;
 use crate::output::table;
 
@@ -33,6 +33,27 @@ pub fn screen(status: &Status) -> String {
         let _ = write!(text, "\n{heading}  {next}");
     }
     text
+}
+
+/// A row per path.
+#[must_use]
+pub fn paths(status: &Status) -> String {
+    let row = |p: &PathRow| {
+        vec![
+            p.gateway.clone(),
+            format!("{}/{}", p.cluster, p.peer),
+            p.endpoint.clone().unwrap_or("–".to_owned()),
+            p.rtt_us.map_or("–".to_owned(), |rtt| format!("{}ms", millis(rtt))),
+            p.loss_percent.map_or("–".to_owned(), |loss| format!("{loss:.1}%")),
+            // A search that is over or not wanted needs no word.
+            match p.mtu_state.as_str() {
+                state @ ("Searching" | "Failed") => format!("{} ({})", p.mtu, state.to_lowercase()),
+                _ => p.mtu.to_string(),
+            },
+            p.state.clone(),
+        ]
+    };
+    table(&["GATEWAY", "PEER", "ADDRESS", "RTT", "LOSS", "MTU", "STATE"], status.paths.iter().map(row))
 }
 
 fn verdict(status: &Status) -> String {
@@ -92,7 +113,11 @@ fn row(c: &ClusterRow) -> Vec<String> {
             _ => "–".to_owned(),
         },
         c.loss_percent.map_or("–".to_owned(), |loss| format!("{loss:.1}%")),
-        c.mtu.map_or("–".to_owned(), |mtu| mtu.to_string()),
+        match (c.mtu, c.mtu_max) {
+            (Some(min), Some(max)) if min != max => format!("{min}–{max}"),
+            (Some(mtu), _) => mtu.to_string(),
+            _ => "–".to_owned(),
+        },
         match (c.rx_bytes, c.tx_bytes) {
             (Some(rx), Some(tx)) => format!("{}/{}", bytes(rx), bytes(tx)),
             _ => "–".to_owned(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use hawser_testbed::Outer;
 
 use crate::stage::Stage;
 
@@ -26,12 +27,16 @@ pub struct Fault {
     pub cause: Step,
     /// Its end.
     pub heal: Step,
+    /// The end of what [`Self::heal`] leaves of it, where something is left: before packets can be spread again.
+    pub rest: Option<Step>,
     /// How long after its end packets are still counted; none: they are not, but where the spread is measured.
     pub after: Option<Duration>,
     /// Whether paths or gateways fail by it: their history of failures is reset after each run.
     pub reset: bool,
     /// Whether packets leave paths for it and come back at its end: the time until then is measured.
     pub even: bool,
+    /// What the tunnels run over; rows that are repeated share a rope over both families.
+    pub outer: Outer,
 }
 
 /// How often and how long.
@@ -62,12 +67,21 @@ pub enum Bound {
     Silence(u32),
     /// No packet is lost.
     NothingLost,
-    /// No packet is lost while at least so many sessions are replaced, in each run.
-    NothingLostOver(u32),
-    /// No path changes. Where the underlay loses a share of all packets (percent), users lose at most 1 % more, either way.
+    /// No packet is lost while sessions are replaced, in each run.
+    NothingLostOver(Sessions),
+    /// No path changes, of any lane. Where the underlay loses a share of all packets (percent), users lose at most 1 % more, either way.
     Steady(Option<u32>),
     /// From the end of the fault to the first packet of the flow that waited longest, milliseconds.
     Recovery(u32),
+}
+
+/// Sessions whose replacement a row is about. Gateways tell of one lane's for each path, both ends of a path of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sessions {
+    /// So many are replaced at least.
+    pub replaced: u32,
+    /// The oldest gets at least so old, seconds.
+    pub oldest_s: u64,
 }
 
 impl Bound {

@@ -1,11 +1,14 @@
-//! All runs of a fault against its bound: the worst counts. Pure.
+//! All runs of a fault against its bound: the worst counts. `cells` is the table for people. Pure.
+
+mod cells;
 
 use std::time::Duration;
 
 use hawser_e2e::report::{Report, Row};
 
-use crate::fault::{Bound, Fault};
-use crate::run::{Cost, EVEN_LIMIT, Even};
+pub use self::cells::HEAD;
+use crate::fault::{Bound, Fault, Sessions};
+use crate::run::{Cost, Even};
 
 /// Users may lose that much more than the underlay does, in percent of all packets.
 const LOSS_MARGIN: f64 = 1.0;
@@ -19,16 +22,24 @@ pub struct Outcome {
     pub costs: Vec<Cost>,
     /// Why it could not be measured (to the end): an error, never a pass.
     pub error: Option<String>,
+    /// It lasted less long than it is meant to: what only time brings is told, and not asked for.
+    pub short: bool,
 }
 
 impl Outcome {
+    /// Nothing was measured yet.
+    #[must_use]
+    pub fn new(fault: &'static Fault, short: bool) -> Self {
+        Self { fault, costs: Vec::new(), error: None, short }
+    }
+
     /// What the bound is about, of each run.
     #[must_use]
     pub fn figures(&self) -> Vec<f64> {
         let figure = |cost: &Cost| match self.fault.bound {
             Bound::Silence(_) => millis(cost.loss.longest_gap),
             Bound::NothingLost | Bound::NothingLostOver(_) => cost.loss.lost() as f64,
-            Bound::Steady(_) => f64::from(cost.changes),
+            Bound::Steady(_) => f64::from(cost.told.changes.max(cost.told.failovers)),
             Bound::Recovery(_) => millis(cost.recovery),
         };
         self.costs.iter().map(figure).collect()
@@ -46,10 +57,10 @@ impl Outcome {
         let bound = self.fault.bound;
         let worst = self.worst().is_some_and(|worst| worst <= bound.limit());
         let loss = self.loss_goal().is_none_or(|goal| self.lost_percent() <= goal);
-        let sessions = match bound {
-            Bound::NothingLostOver(sessions) => self.sessions() >= sessions,
-            _ => true,
-        };
+        let sessions = self.sessions_goal().is_none_or(|goal| {
+            let (replaced, oldest) = self.sessions();
+            replaced >= goal.replaced && oldest >= goal.oldest_s
+        });
         self.error.is_none() && worst && loss && sessions && self.broken() == 0 && self.even() != Even::Never
     }
 
@@ -59,9 +70,19 @@ impl Outcome {
         100.0 * self.costs.iter().flat_map(|c| c.lost_share).fold(0.0, f64::max)
     }
 
-    /// Sessions that were replaced, in the run with the fewest.
-    fn sessions(&self) -> u32 {
-        self.costs.iter().map(|c| c.rekeys).min().unwrap_or(0)
+    /// Sessions that were replaced, and the oldest one's age in seconds, in the run with the fewest and in that with the youngest.
+    fn sessions(&self) -> (u32, u64) {
+        let replaced = self.costs.iter().map(|c| c.told.rekeys).min();
+        let oldest = self.costs.iter().map(|c| c.told.oldest_s).min();
+        (replaced.unwrap_or(0), oldest.unwrap_or(0))
+    }
+
+    /// What is asked for of sessions, where the row lasted long enough to ask.
+    fn sessions_goal(&self) -> Option<Sessions> {
+        match self.fault.bound {
+            Bound::NothingLostOver(sessions) if !self.short => Some(sessions),
+            _ => None,
+        }
     }
 
     fn loss_goal(&self) -> Option<f64> {
@@ -125,10 +146,16 @@ impl Outcome {
         if let Some(goal) = self.loss_goal() {
             report.add(once("lost-one-way", self.lost_percent(), "%", Some(goal)));
         }
-        if let Bound::NothingLostOver(sessions) = bound {
-            report.add(once("sessions-replaced", f64::from(self.sessions()), "sessions", None));
-            let missing = f64::from(sessions.saturating_sub(self.sessions()));
-            report.add(once("sessions-missing", missing, "sessions", Some(0.0)));
+        if matches!(bound, Bound::NothingLostOver(_)) {
+            let (replaced, oldest) = self.sessions();
+            report.add(once("sessions-replaced", f64::from(replaced), "sessions", None));
+            report.add(once("oldest-session", oldest as f64, "s", None));
+            if let Some(goal) = self.sessions_goal() {
+                let missing = goal.replaced.saturating_sub(replaced);
+                let too_young = goal.oldest_s.saturating_sub(oldest);
+                report.add(once("sessions-missing", f64::from(missing), "sessions", Some(0.0)));
+                report.add(once("oldest-session-too-young", too_young as f64, "s", Some(0.0)));
+            }
         }
         let longest = self.costs.iter().map(|c| millis(c.loss.longest_gap)).fold(0.0, f64::max);
         report.add(once("without-traffic", longest, "ms", None));
@@ -141,69 +168,7 @@ impl Outcome {
             Even::Never => report.add(Row::not_measured(&format!("{id}:until-even"), "ms", "told")),
         }
     }
-
-    /// The figures of all runs, in the order they were made.
-    #[must_use]
-    pub fn runs(&self) -> String {
-        let figures: Vec<String> = self.figures().iter().map(|figure| format!("{figure:.0}")).collect();
-        format!("{}: {} {}", self.fault.id, figures.join(" "), self.fault.bound.unit())
-    }
-
-    /// The row for people; the heads are [`HEAD`].
-    #[must_use]
-    pub fn cells(&self) -> Vec<String> {
-        let Self { fault, costs, error, .. } = self;
-        let number = |of: fn(&Cost) -> u64| self.sum(of).to_string();
-        if let Some(error) = error {
-            let told = format!("not measured: {error}");
-            return vec![fault.id.into(), fault.title.into(), told, self.goal(), "ERROR".into()];
-        }
-        let unit = fault.bound.unit();
-        let measure = if fault.bound.measure().starts_with(unit) { "" } else { fault.bound.measure() };
-        let mut worst = format!("{:.0} {unit} {measure}", self.worst().unwrap_or(f64::NAN)).trim_end().to_owned();
-        if let Some(goal) = self.loss_goal() {
-            worst += &format!(", {:.1} % lost one way (goal {goal:.0} %)", self.lost_percent());
-        }
-        if let Bound::NothingLostOver(sessions) = fault.bound {
-            worst += &format!(", {} sessions replaced (goal {sessions})", self.sessions());
-        }
-        let longest = costs.iter().map(|c| c.loss.longest_gap).max().unwrap_or_default();
-        vec![
-            fault.id.into(),
-            fault.title.into(),
-            worst,
-            self.goal(),
-            if self.passes() { "ok".into() } else { "MISSED".into() },
-            costs.len().to_string(),
-            format!("{:.0} ms", millis(longest)),
-            number(|c| c.loss.lost()),
-            number(|c| c.loss.duplicates),
-            number(|c| c.loss.reordered),
-            if self.broken() == 0 { "all lived".into() } else { format!("{} broke", self.broken()) },
-            match self.even() {
-                Even::NotAsked => "-".into(),
-                Even::After(time) => format!("{:.1} s", time.as_secs_f64()),
-                Even::Never => format!("not after {EVEN_LIMIT:?}"),
-            },
-        ]
-    }
 }
-
-/// Heads of the table.
-pub const HEAD: [&str; 12] = [
-    "ROW",
-    "FAULT",
-    "WORST",
-    "GOAL",
-    "",
-    "RUNS",
-    "LONGEST GAP",
-    "LOST",
-    "DUPLICATES",
-    "REORDERED",
-    "TCP",
-    "EVEN AGAIN",
-];
 
 fn millis(d: Duration) -> f64 {
     d.as_secs_f64() * 1e3
@@ -213,10 +178,11 @@ fn millis(d: Duration) -> f64 {
 mod tests {
     use super::*;
     use crate::faults;
+    use crate::watch::Told;
 
     fn outcome(id: &str, costs: Vec<Cost>, error: Option<&str>) -> Outcome {
         let fault = faults::all().find(|f| f.id == id).unwrap();
-        Outcome { fault, costs, error: error.map(str::to_owned) }
+        Outcome { costs, error: error.map(str::to_owned), ..Outcome::new(fault, false) }
     }
 
     fn gap(ms: u64) -> Cost {
@@ -255,7 +221,30 @@ mod tests {
         let lost = |share: f64| vec![Cost { lost_share: [0.05, share], ..gap(1) }];
         assert!(outcome("loss-5", lost(0.059), None).passes());
         assert!(!outcome("loss-5", lost(0.061), None).passes());
-        let few = vec![Cost { rekeys: 3, ..gap(1) }];
-        assert!(!outcome("rekey", few, None).passes(), "too few sessions were replaced to say so");
+    }
+
+    #[test]
+    fn a_lane_that_gave_a_path_up_is_a_change() {
+        let told = |told: Told| outcome("cpu", vec![Cost { told, ..gap(1) }], None);
+        assert!(told(Told::default()).passes());
+        assert!(!told(Told { failovers: 1, ..Told::default() }).passes(), "its sibling may live");
+        assert!(!told(Told { changes: 1, ..Told::default() }).passes());
+    }
+
+    #[test]
+    fn sessions_are_replaced_by_age_or_the_row_says_nothing() {
+        let rekey = |rekeys, oldest_s, short| {
+            let told = Told { rekeys, oldest_s, ..Told::default() };
+            Outcome { short, ..outcome("rekey", vec![Cost { told, ..gap(1) }], None) }
+        };
+        assert!(rekey(20, 100, false).passes());
+        assert!(!rekey(19, 120, false).passes(), "too few");
+        assert!(!rekey(280, 31, false).passes(), "by something else than age");
+        let short = rekey(0, 12, true);
+        assert!(short.passes() && short.cells()[2].contains("too short a run"), "{:?}", short.cells());
+        let mut report = Report::new("drills");
+        rekey(19, 90, false).report(&mut report);
+        let failed: Vec<&str> = report.rows().iter().filter(|row| !row.pass).map(|row| row.id.as_str()).collect();
+        assert_eq!(failed, ["rekey:sessions-missing", "rekey:oldest-session-too-young"]);
     }
 }

@@ -1,5 +1,6 @@
-//! What other multi-cluster networks need until a dead path is not chosen any more, from their own sources and documents:
-//! nobody publishes a measurement. Defaults; the arithmetic where several of them add up is ours and marked `about`.
+//! What other multi-cluster networks need until a dead path is not chosen any more, by their own documents, sources and issues:
+//! nobody publishes a measurement. Defaults, as of August 2026. *computed* is arithmetic from their constants, *inferred* follows
+//! from their sources without being said there, *unchecked* was not looked up again. `docs/performance.md` has the same table.
 
 use comfy_table::Table;
 
@@ -18,74 +19,85 @@ pub struct Peer {
     pub source: &'static str,
 }
 
-/// All of them; as of August 2026.
+const HEAD: [&str; 5] =
+    ["system", "a gateway or its node dies", "it falls silent: no FIN, no ICMP", "established flows", "source"];
+
+/// All of them.
 pub const PEERS: &[Peer] = &[
     Peer {
         name: "Submariner",
-        gateway_dies: "about 16-22 s; 60 s more where NAT discovery goes unanswered",
-        black_hole: "about 6-11 s until DNS avoids the cluster; the gateway never moves",
+        gateway_dies: "16–22 s (computed), 60 s more where NAT discovery gets no answer",
+        black_hole: "6 s and up to 5 s more until the connection counts as broken and DNS avoids the cluster; the gateway \
+                     does not move",
         flows: "die",
         source: "pkg/gateway/gateway.go:59-61, pkg/pinger/pinger.go",
     },
     Peer {
         name: "Cilium Cluster Mesh",
         gateway_dies: "when Kubernetes marks the node's pods",
-        black_hole: "never (cacheTTL=0s)",
-        flows: "until conntrack forgets",
-        source: "Documentation/network/clustermesh/global-services.rst; cilium#41643",
+        black_hole: "never, unless cacheTTL is set",
+        flows: "stay until connection tracking forgets them",
+        source: "global-services.rst, cilium#41643",
     },
     Peer {
         name: "Istio",
-        gateway_dies: "one failed request per client proxy",
-        black_hole: "a connect time-out per request, then ejected",
-        flows: "die; idempotent requests are retried",
-        source: "docs/setup/install/multicluster, failover guide; istio#52435",
+        gateway_dies: "one failed request of each client's proxy, where outlier detection is configured",
+        black_hole: "a connect time-out for each request until the endpoint is ejected",
+        flows: "die; idempotent requests are tried again",
+        source: "its failover guide, istio#52435",
     },
     Peer {
         name: "Linkerd, gateway",
-        gateway_dies: "about 9 s on RST",
-        black_hole: "up to about 90 s",
-        flows: "die; requests avoid it one by one",
-        source: "multicluster/service-mirror/probe_worker.go",
+        gateway_dies: "about 9 s on RST (computed)",
+        black_hole: "up to about 90 s (computed)",
+        flows: "die; requests are tried again one by one",
+        source: "probe_worker.go",
     },
     Peer {
         name: "Linkerd, federated",
         gateway_dies: "when Kubernetes removes the endpoints",
-        black_hole: "endpoints stay; each client's failures count",
-        flows: "per request",
-        source: "linkerd.io, blog of 2026-06-24",
+        black_hole: "endpoints stay, each client's own failures count (inferred)",
+        flows: "request by request",
+        source: "its blog, 2026-06-24",
     },
     Peer {
         name: "Skupper",
         gateway_dies: "16 s, or at once on FIN",
         black_hole: "16 s",
-        flows: "die",
-        source: "skrouter.json: AMQP idle time-out",
+        flows: "die: an open TCP stream is not routed anew",
+        source: "skrouter.json",
     },
     Peer {
         name: "Liqo",
-        gateway_dies: "15 s and more (needs replicas; the default is one)",
-        black_hole: "40 s",
+        gateway_dies: "up to 15 s, with more than one replica (the default is one)",
+        black_hole: "40 s until endpoints leave",
         flows: "die",
-        source: "deployments/liqo/values.yaml:110-117, flags.go:121-127",
+        source: "values.yaml:110-117, flags.go:121-127",
     },
     Peer {
         name: "Kilo",
-        gateway_dies: "60-90 s; never between clusters",
+        gateway_dies: "60–90 s inside a cluster, never between clusters",
         black_hole: "never",
         flows: "die",
         source: "pkg/mesh/backend.go",
     },
     Peer {
         name: "Antrea Multi-cluster",
-        gateway_dies: "about 40 s",
-        black_hole: "imports stay",
+        gateway_dies: "40 s or more (computed)",
+        black_hole: "imports stay (inferred)",
         flows: "die",
-        source: "docs/multicluster/architecture.md",
+        source: "architecture.md",
+    },
+    Peer {
+        name: "Consul",
+        gateway_dies: "by passive health checks of gateways (unchecked)",
+        black_hole: "a stream's time-out, after which the last data are kept (unchecked)",
+        flows: "die",
+        source: "its documentation",
     },
     Peer {
         name: "Tailscale operator",
-        gateway_dies: "seconds; 10 min reported",
+        gateway_dies: "seconds; about 10 minutes in tailscale#20661; headscale about 70 s",
         black_hole: "never where it is \"online but not routing\"",
         flows: "die",
         source: "tailscale#16357, tailscale#20661",
@@ -94,19 +106,33 @@ pub const PEERS: &[Peer] = &[
         name: "NetBird",
         gateway_dies: "seconds",
         black_hole: "seconds",
-        flows: "orphaned for 15-16 min",
+        flows: "orphaned for 15–16 minutes",
         source: "netbird discussion#8630",
     },
 ];
+
+impl Peer {
+    fn cells(&self) -> [&'static str; 5] {
+        [self.name, self.gateway_dies, self.black_hole, self.flows, self.source]
+    }
+}
 
 /// The table for people.
 #[must_use]
 pub fn table() -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(["PEER", "GATEWAY DIES", "LINK BLACK-HOLED", "EXISTING FLOWS", "SOURCE"]);
-    table.add_rows(PEERS.iter().map(|p| [p.name, p.gateway_dies, p.black_hole, p.flows, p.source]));
+    table.set_header(HEAD.map(str::to_uppercase));
+    table.add_rows(PEERS.iter().map(Peer::cells));
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// The same for documents.
+#[must_use]
+pub fn markdown() -> String {
+    let line = |cells: [&str; 5]| format!("| {} |\n", cells.join(" | "));
+    let head = line(HEAD) + &"|---".repeat(HEAD.len()) + "|\n";
+    PEERS.iter().fold(head, |text, peer| text + &line(peer.cells()))
 }
 
 #[cfg(test)]
@@ -116,11 +142,15 @@ mod tests {
     #[test]
     fn every_claim_has_a_source() {
         for peer in PEERS {
-            assert!(
-                [peer.gateway_dies, peer.black_hole, peer.flows, peer.source].iter().all(|s| !s.is_empty()),
-                "{peer:?}"
-            );
+            assert!(peer.cells().iter().all(|cell| !cell.is_empty() && !cell.contains('|')), "{peer:?}");
         }
+        assert_eq!(PEERS.len(), 12);
         assert_eq!(table().lines().count(), PEERS.len() + 1);
+    }
+
+    #[test]
+    fn the_documents_say_the_same() {
+        let document = include_str!("../../../docs/performance.md");
+        assert!(document.contains(&markdown()), "docs/performance.md needs this table:\n{}", markdown());
     }
 }

@@ -8,7 +8,8 @@ use hawser_testbed::traffic::udp::{self, Loss};
 
 use crate::fault::Fault;
 use crate::stage::Stage;
-use crate::watch::{WINDOW, Watch};
+use crate::watch::Told;
+use crate::ways::{self, Spread};
 
 /// Packets before the fault.
 const BEFORE: Duration = Duration::from_millis(400);
@@ -19,13 +20,14 @@ pub const EVEN_LIMIT: Duration = Duration::from_secs(20);
 /// Between looks at the spread.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// When every path carried packets again, in both directions, counted from where the fault began to be ended.
+/// When packets were spread over all paths, in both directions, as they were before the fault; counted from where the fault
+/// began to be ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Even {
     /// Nobody looked.
     #[default]
     NotAsked,
-    /// After that time, to about a tenth of a second.
+    /// After that time at the latest: a flow that moved counts on both its paths for [`ways::FRESH`], and looks take a while.
     After(Duration),
     /// Not within [`EVEN_LIMIT`].
     Never,
@@ -40,10 +42,8 @@ pub struct Cost {
     pub lost_share: [f64; 2],
     /// From where the fault began to be ended to the end of the longest time without traffic.
     pub recovery: Duration,
-    /// How often a path began or ceased to carry packets.
-    pub changes: u32,
-    /// How often a session was replaced.
-    pub rekeys: u32,
+    /// What gateways said meanwhile.
+    pub told: Told,
     /// Connections that broke.
     pub broken: usize,
     /// When packets were spread over all paths again.
@@ -60,6 +60,7 @@ pub struct Cost {
 /// When a step fails: nothing was measured then.
 pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: bool) -> Result<Cost> {
     stage.settle().context("before the fault")?;
+    let before = stage.cover().context("before the fault")?;
     (fault.prepare)(stage, run).context("while it was prepared")?;
     let (answered, overflowed, full) = (stage.echo.answered(), stage.overflows()?, stage.full_queues());
     let (watch, stream) = (stage.watch(), stage.stream()?);
@@ -71,14 +72,19 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
     if even || fault.after.is_some() {
         let at = *healed.insert(Instant::now());
         (fault.heal)(stage, run).context("while it was healed")?;
-        if even {
-            spread = wait_even(stage, &watch, at);
+        if even && fault.rest.is_none() {
+            spread = wait_even(stage, &before, at)?;
         }
         thread::sleep(fault.after.unwrap_or_default());
+        if even && let Some(rest) = fault.rest {
+            let at = Instant::now();
+            rest(stage, run).context("while the rest was healed")?;
+            spread = wait_even(stage, &before, at)?;
+        }
     }
     let loss = stream.finish()?;
     let arrived = stage.echo.answered() - answered;
-    let (changes, rekeys) = watch.finish();
+    let told = watch.finish();
     if healed.is_none() {
         (fault.heal)(stage, run).context("while it was healed")?;
     }
@@ -87,8 +93,7 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
         loss,
         lost_share: [share(loss.sent, arrived), share(arrived, loss.received + loss.duplicates)],
         recovery: healed.zip(gap_end).map_or(Duration::MAX, |(healed, end)| end.saturating_duration_since(healed)),
-        changes,
-        rekeys,
+        told,
         broken: stage.tcp.count() - stage.tcp.alive(PATIENCE),
         even: spread,
         overflows: stage.overflows()? - overflowed,
@@ -104,16 +109,14 @@ fn share(of: u64, left: u64) -> f64 {
     if of == 0 { 0.0 } else { of.saturating_sub(left) as f64 / of as f64 }
 }
 
-fn wait_even(stage: &Stage, watch: &Watch, healed: Instant) -> Even {
-    // A flow's paths may be others than before: next hops come back in another order.
-    let least = stage.flow_rate / 2.0;
-    while healed.elapsed() < EVEN_LIMIT + WINDOW {
-        if let Some(since) = watch.seen().carried_by(&stage.paths, least).filter(|since| *since >= healed) {
-            return Even::After(since - healed);
+fn wait_even(stage: &Stage, before: &Spread, healed: Instant) -> Result<Even> {
+    while healed.elapsed() < EVEN_LIMIT {
+        if ways::is_like(&stage.spread_now()?, before) {
+            return Ok(Even::After(healed.elapsed()));
         }
         thread::sleep(LOOK);
     }
-    Even::Never
+    Ok(Even::Never)
 }
 
 impl Stage {

@@ -14,10 +14,11 @@ use crate::outcome::Outcome;
 use crate::run::once;
 use crate::stage::{FEW_FLOWS, FLOWS, Stage};
 
-/// Runs of a row in which the time until packets are spread over all paths again is measured: each waits for a hold-down.
-const EVEN_RUNS: u32 = 2;
-/// A run beside its fault: settling, packets before it, stragglers, the reset. For estimates.
-const OVERHEAD: Duration = Duration::from_millis(2_900);
+/// Runs of a row in which the time until packets are spread over all paths again is measured: each waits for a hold-down, and
+/// more of them would not fit into three quarters of an hour.
+const EVEN_RUNS: u32 = 5;
+/// A run beside its fault, on average over all rows: settling, packets before it, stragglers, the reset. For estimates.
+const OVERHEAD: Duration = Duration::from_millis(2_300);
 /// Waiting for the spread, about. For estimates.
 const EVEN: Duration = Duration::from_secs(5);
 
@@ -100,7 +101,7 @@ impl Plan {
         let mut stage: Option<Stage> = None;
         let mut outcomes = Vec::new();
         for &fault in self.rows.iter().filter(|f| matches!(f.kind, Kind::Repeated(_))) {
-            let mut outcome = Outcome { fault, costs: Vec::new(), error: None };
+            let mut outcome = Outcome::new(fault, false);
             if let Err(error) = self.repeat(&mut stage, &mut outcome) {
                 outcome.error = Some(format!("{error:#}"));
                 stage = None;
@@ -120,7 +121,7 @@ impl Plan {
         let fault = outcome.fault;
         let stage = match stage {
             Some(stage) => stage,
-            None => stage.insert(Stage::new("drills", FLOWS).context("Failed to set the stage")?),
+            None => stage.insert(Stage::new("drills", FLOWS, fault.outer).context("Failed to set the stage")?),
         };
         for run in 0..self.runs {
             let even = fault.even && run < EVEN_RUNS;
@@ -138,7 +139,7 @@ impl Plan {
             let running: Vec<_> = rows.iter().map(start).collect();
             let outcome = |(fault, row): (&'static Fault, thread::ScopedJoinHandle<'_, Outcome>)| {
                 let panicked =
-                    |_| Outcome { fault, costs: Vec::new(), error: Some("the drill itself panicked".into()) };
+                    |_| Outcome { error: Some("the drill itself panicked".into()), ..Outcome::new(fault, false) };
                 row.join().unwrap_or_else(panicked)
             };
             running.into_iter().map(outcome).collect()
@@ -146,9 +147,10 @@ impl Plan {
     }
 
     fn alone(&self, fault: &'static Fault, flows: u16, say: &dyn Fn(&Outcome)) -> Outcome {
-        let mut outcome = Outcome { fault, costs: Vec::new(), error: None };
-        let result = Stage::new(fault.id, flows).and_then(|mut stage| {
-            outcome.costs.push(once(&mut stage, fault, 0, self.length(fault), false)?);
+        let length = self.length(fault);
+        let mut outcome = Outcome::new(fault, length < fault.kind.length());
+        let result = Stage::new(fault.id, flows, fault.outer).and_then(|mut stage| {
+            outcome.costs.push(once(&mut stage, fault, 0, length, false)?);
             if outcome.passes() {
                 stage.rope.lab.pass();
             }

@@ -1,37 +1,34 @@
-//! Where drills happen: two sites with two gateways each, flows that cover every path both ways, connections that stay.
+//! Where drills happen: two sites with two gateways each; flows and connections, which `cover` chooses.
+
+mod cover;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::thread;
-use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::Rope;
 use hawser_e2e::rope::LIMIT;
 use hawser_testbed::traffic::tcp;
 use hawser_testbed::traffic::tcp::Connections;
 use hawser_testbed::traffic::udp::{self, Stream};
-use hawser_testbed::{Process, Site, Workload, wait_for};
+use hawser_testbed::{Outer, Process, Site, Workload, wait_for};
 
-use crate::watch::{Cell, Shares, WINDOW, Watch};
+use crate::watch::Watch;
+use crate::ways::{self, TCP_PORT, UDP_PORT};
 
-/// Flows of a stream that has the machine to itself, half of each family: so many that every path has some even where flows
-/// and paths are matched anew.
+/// Flows of a stream that has the machine to itself, half of each family: some for every path.
 pub const FLOWS: u16 = 24;
-/// Flows of a stream that shares the machine with others: they are chosen until they cover every path, too.
+/// Flows of a stream that shares the machine with others.
 pub const FEW_FLOWS: u16 = 10;
-/// Connections per family.
-const CONNECTIONS: usize = 4;
-/// First source port of the first choice of flows.
-const FIRST_PORT: u16 = 20_000;
-/// Choices of flows that are tried: one leaves a path without a flow about once in a hundred, of few flows every other time.
-const CHOICES: u16 = 24;
 /// Names of the programs that a site runs.
 pub const GATEWAY: &str = "hawser-gateway";
 /// See [`GATEWAY`].
 pub const AGENT: &str = "hawser-agent";
 /// See [`GATEWAY`].
 pub const ROUTE_AGENT: &str = "hawser-route-agent";
+
+/// A source port and where it sends to.
+type Flow = (u16, SocketAddr);
 
 /// See the module. Fields are dropped in order.
 pub struct Stage {
@@ -40,11 +37,9 @@ pub struct Stage {
     /// What `west` answers with.
     pub echo: udp::Echo,
     _tcp_echo: tcp::Echo,
-    /// All paths in each direction, every one of which carries flows while all is well.
-    pub paths: Vec<Cell>,
-    /// Packets per second of one flow, as it was sent while flows were chosen.
-    pub flow_rate: f64,
-    flows: Vec<(u16, SocketAddr)>,
+    connections: Vec<Flow>,
+    flows: Vec<Flow>,
+    next_port: u16,
     client: Workload,
     server: Workload,
     /// Processes that a fault needs, e.g. what saturates a core.
@@ -54,55 +49,32 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything and chooses the flows.
+    /// Starts everything, with tunnels over `outer`, and chooses `flows` flows and the connections.
     ///
     /// # Errors
     /// With the step that failed.
-    pub fn new(name: &str, flows: u16) -> Result<Self> {
-        let mut rope = Rope::prepare_quiet(name)?;
+    pub fn new(name: &str, flows: u16, outer: Outer) -> Result<Self> {
+        let mut rope = Rope::prepare_quiet(name, |site| site.outer = outer)?;
         rope.join_all()?;
         rope.wait_up()?;
+        rope.gateways().try_for_each(|gateway| ways::remember(&gateway.ns))?;
         let (server, client) = (rope.west.add_workload(3)?, rope.east.add_workload(3)?);
-        let echo = udp::Echo::start(&server.ns, 7, "west")?;
-        let tcp_echo = tcp::Echo::start(&server.ns, 9)?;
-        let (v4, v6) = (server.v4, server.v6);
-        let to = |port: u16| [SocketAddr::new(v4.into(), port), SocketAddr::new(v6.into(), port)];
-        wait_next_hops(&rope)?;
-        let tcp = Connections::open(&client.ns, &to(9), CONNECTIONS)?;
         let mut stage = Self {
-            tcp,
-            echo,
-            _tcp_echo: tcp_echo,
-            paths: Vec::new(),
-            flow_rate: 0.0,
+            tcp: Connections::open_from(&client.ns, &[])?,
+            echo: udp::Echo::start(&server.ns, UDP_PORT, "west")?,
+            _tcp_echo: tcp::Echo::start(&server.ns, TCP_PORT)?,
+            connections: Vec::new(),
             flows: Vec::new(),
+            next_port: cover::PORTS.start,
             client,
             server,
             extras: Vec::new(),
             rope,
         };
-        stage.choose_flows(to(7), flows)?;
+        wait_next_hops(&stage.rope)?;
+        stage.flows = stage.take_ports(flows, UDP_PORT);
+        stage.cover()?;
         Ok(stage)
-    }
-
-    /// Takes source ports until every path carries at least one flow in both directions.
-    fn choose_flows(&mut self, to: [SocketAddr; 2], flows: u16) -> Result<()> {
-        let mut seen = Shares::new();
-        for choice in 0..CHOICES {
-            let ports = (0..flows).map(|i| FIRST_PORT + choice * flows + i);
-            self.flows = ports.map(|port| (port, to[usize::from(port % 2)])).collect();
-            let (watch, stream, start) = (self.watch(), self.stream()?, Instant::now());
-            thread::sleep(WINDOW + WINDOW);
-            let sent = stream.finish()?.sent as f64;
-            let per_flow = sent / f64::from(flows) / start.elapsed().as_secs_f64();
-            seen = watch.seen().shares().map(|(_, shares)| shares).unwrap_or_default();
-            let paths = 2 * usize::from(self.rope.west.options.gateways) * usize::from(self.rope.east.options.gateways);
-            if seen.len() == paths && seen.values().all(|rate| *rate >= per_flow / 2.0) {
-                (self.paths, self.flow_rate) = (seen.into_keys().collect(), per_flow);
-                return Ok(());
-            }
-        }
-        bail!("No {flows} flows of {CHOICES} choices cover every path both ways: {seen:?}")
     }
 
     /// Starts the numbered packets.

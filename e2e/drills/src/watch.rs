@@ -1,86 +1,78 @@
-//! What gateways report while a fault lasts, ten times a second: how packets spread over paths, which paths change, which
-//! sessions are replaced. Figures of a report are up to a quarter of a second old.
+//! What gateways report while a fault lasts, ten times a second: which paths change, which sessions are replaced. Figures of a
+//! report are up to a quarter of a second old.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hawser_testbed::traffic::admin;
 use serde_json::Value;
 
 const PERIOD: Duration = Duration::from_millis(100);
-/// Looks that are kept: more than the window below needs.
-const KEPT: usize = 64;
-/// What paths carry is judged over this time.
-pub const WINDOW: Duration = Duration::from_secs(1);
 
-/// One direction of one path: the gateway that sends and the one that it sends to.
-pub type Cell = (String, String);
-/// Users' packets per second of each cell.
-pub type Shares = BTreeMap<Cell, f64>;
+/// What was told so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How often a path, all its lanes together, began or ceased to be one that carries packets.
+    pub changes: u32,
+    /// How often any lane gave a path up while it had others, also where the path lives on by other lanes.
+    pub failovers: u32,
+    /// How often a path's session was replaced by a newer one; of one lane, at each end.
+    pub rekeys: u32,
+    /// The oldest session, seconds.
+    pub oldest_s: u64,
+}
 
-/// What was seen.
+/// What the last reports said, and all of them together.
 #[derive(Debug, Default)]
 pub struct Seen {
-    looks: VecDeque<(Instant, BTreeMap<Cell, u64>)>,
-    paths: BTreeMap<Cell, (String, u64)>,
-    /// How often a path began or ceased to be one that carries packets.
-    pub changes: u32,
-    /// How often a path's session was replaced by a newer one.
-    pub rekeys: u32,
+    /// By reporting gateway and peer: state and age of the session.
+    paths: BTreeMap<(String, String), (String, u64)>,
+    /// By reporting gateway and remote cluster: how long ago a lane last moved flows off a path, milliseconds.
+    failovers: BTreeMap<(String, String), Option<u64>>,
+    told: Told,
 }
 
 impl Seen {
-    /// Takes in what all gateways that answered said at `at`.
-    pub fn take(&mut self, at: Instant, reports: &[Value]) {
-        let mut sent = BTreeMap::new();
+    /// Takes in what all gateways that answered say.
+    pub fn take(&mut self, reports: &[Value]) {
         for report in reports {
-            let node = report["node"].as_str().unwrap_or_default();
+            let node = text(&report["node"]);
             for path in report["paths"].as_array().into_iter().flatten() {
-                let cell = (node.to_owned(), path["gateway"].as_str().unwrap_or_default().to_owned());
-                sent.insert(cell.clone(), path["txPackets"].as_u64().unwrap_or(0));
-                self.path(cell, path);
+                self.path((node.clone(), text(&path["gateway"])), path);
+            }
+            for cluster in report["clusters"].as_array().into_iter().flatten() {
+                self.cluster((node.clone(), text(&cluster["cluster"])), cluster["lastFailoverAgoMs"].as_u64());
             }
         }
-        self.looks.push_back((at, sent));
-        if self.looks.len() > KEPT {
-            self.looks.pop_front();
-        }
     }
 
-    fn path(&mut self, cell: Cell, path: &Value) {
-        let state = path["state"].as_str().unwrap_or_default().to_owned();
-        let age = path["handshakeAgeS"].as_u64().unwrap_or(0);
+    fn path(&mut self, key: (String, String), path: &Value) {
+        let (state, age) = (text(&path["state"]), path["handshakeAgeS"].as_u64().unwrap_or(0));
         let carries = |state: &str| matches!(state, "Up" | "Suspect");
-        if let Some((before, older)) = self.paths.get(&cell) {
-            self.changes += u32::from(carries(before) != carries(&state));
+        if let Some((before, older)) = self.paths.get(&key) {
+            self.told.changes += u32::from(carries(before) != carries(&state));
             // Ages count seconds: a session that is younger than the one before is another one.
-            self.rekeys += u32::from(age < *older);
+            self.told.rekeys += u32::from(age < *older);
         }
-        self.paths.insert(cell, (state, age));
+        self.told.oldest_s = self.told.oldest_s.max(age);
+        self.paths.insert(key, (state, age));
     }
 
-    /// Packets per second of each cell over the last [`WINDOW`], and when that began.
-    #[must_use]
-    pub fn shares(&self) -> Option<(Instant, Shares)> {
-        let (now, newest) = self.looks.back()?;
-        let (then, oldest) = self.looks.iter().rev().find(|(at, _)| now.duration_since(*at) >= WINDOW)?;
-        let seconds = now.duration_since(*then).as_secs_f64();
-        let rate = |(cell, count): (&Cell, &u64)| {
-            let before = oldest.get(cell)?;
-            Some((cell.clone(), count.checked_sub(*before)? as f64 / seconds))
-        };
-        Some((*then, newest.iter().filter_map(rate).collect()))
+    /// What is less long ago than it was a look before is another failover.
+    fn cluster(&mut self, key: (String, String), ago: Option<u64>) {
+        if let Some(before) = self.failovers.get(&key) {
+            self.told.failovers += u32::from(ago.is_some_and(|ago| before.is_none_or(|before| ago < before)));
+        }
+        self.failovers.insert(key, ago);
     }
+}
 
-    /// Since when each of these paths has carried at least `rate` packets per second, where they do.
-    pub fn carried_by<'a>(&self, cells: impl IntoIterator<Item = &'a Cell>, rate: f64) -> Option<Instant> {
-        let (since, now) = self.shares()?;
-        cells.into_iter().all(|cell| now.get(cell).is_some_and(|r| *r >= rate)).then_some(since)
-    }
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// Looks at gateways until it is dropped.
@@ -91,31 +83,27 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Watches the gateways with these admin sockets.
+    /// Watches the gateways with these admin sockets; what they say now is what later reports are compared with.
     #[must_use]
     pub fn start(sockets: Vec<PathBuf>) -> Self {
-        let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+        let mut first = Seen::default();
+        first.take(&look(&sockets));
+        let (seen, stop) = (Arc::new(Mutex::new(first)), Arc::new(AtomicBool::new(false)));
         let (into, stopping) = (Arc::clone(&seen), Arc::clone(&stop));
         let thread = thread::spawn(move || {
             while !stopping.load(Ordering::Relaxed) {
-                let reports = look(&sockets);
-                lock(&into).take(Instant::now(), &reports);
                 thread::sleep(PERIOD);
+                let reports = look(&sockets);
+                lock(&into).take(&reports);
             }
         });
         Self { seen, stop, thread: Some(thread) }
     }
 
-    /// What was seen so far; nothing is taken in while it is held.
-    pub fn seen(&self) -> MutexGuard<'_, Seen> {
-        lock(&self.seen)
-    }
-
-    /// Ends it; gives how many paths changed and how many sessions were replaced.
+    /// Ends it; gives what was told.
     #[must_use]
-    pub fn finish(self) -> (u32, u32) {
-        let seen = self.seen();
-        (seen.changes, seen.rekeys)
+    pub fn finish(self) -> Told {
+        lock(&self.seen).told
     }
 }
 
@@ -143,31 +131,35 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn report(sent: [u64; 2], state: &str, age: u64) -> Value {
-        let path = |peer: &str, sent: u64, state: &str| json!({"gateway": peer, "txPackets": sent, "state": state, "handshakeAgeS": age});
-        json!({"node": "a", "paths": [path("x", sent[0], "Up"), path("y", sent[1], state)]})
-    }
-
-    #[test]
-    fn paths_carry_when_they_did_for_a_whole_window() {
-        let (mut seen, start) = (Seen::default(), Instant::now());
-        let cells: [Cell; 2] = [("a".into(), "x".into()), ("a".into(), "y".into())];
-        let at = |tenths: u32| start + PERIOD * tenths;
-        (0..=10).for_each(|i| seen.take(at(i), &[report([50 * u64::from(i), 0], "Down", 1)]));
-        assert_eq!(seen.carried_by(&cells[..1], 400.0), Some(at(0)));
-        assert_eq!(seen.carried_by(&cells, 400.0), None, "y carries nothing");
-        (11..=21).for_each(|i| seen.take(at(i), &[report([50 * u64::from(i), 100 * u64::from(i - 11)], "Up", 1)]));
-        assert_eq!(seen.carried_by(&cells, 400.0), Some(at(11)));
-        (22..=32).for_each(|i| seen.take(at(i), &[report([u64::from(i - 22), u64::from(i)], "Up", 1)]));
-        assert_eq!(seen.carried_by(&cells, 400.0), None, "counters began anew, with less");
+    fn report(state: &str, age: u64, failover: Option<u64>) -> Value {
+        let path = |peer: &str, state: &str| json!({"gateway": peer, "state": state, "handshakeAgeS": age});
+        json!({"node": "a", "paths": [path("x", "Up"), path("y", state)],
+               "clusters": [{"cluster": "east", "lastFailoverAgoMs": failover}]})
     }
 
     #[test]
     fn suspicion_is_no_change_and_a_younger_session_is_another() {
         let mut seen = Seen::default();
         for (state, age) in [("Up", 100), ("Suspect", 101), ("Up", 119), ("Down", 0), ("Held", 1), ("Up", 2)] {
-            seen.take(Instant::now(), &[report([0, 0], state, age)]);
+            seen.take(&[report(state, age, None)]);
         }
-        assert_eq!((seen.changes, seen.rekeys), (2, 2), "both paths have that age");
+        assert_eq!((seen.told.changes, seen.told.rekeys), (2, 2), "both paths have that age");
+        assert_eq!((seen.told.oldest_s, seen.told.failovers), (119, 0));
+    }
+
+    #[test]
+    fn a_lane_that_gives_up_a_path_of_which_another_lives_is_seen() {
+        let mut seen = Seen::default();
+        // One of long before; then the same, a new one, the same.
+        for ago in [Some(60_000), Some(60_100), Some(40), Some(140)] {
+            seen.take(&[report("Up", 1, ago)]);
+        }
+        assert_eq!((seen.told.changes, seen.told.failovers), (0, 1));
+        let mut seen = Seen::default();
+        [None, Some(40), Some(140)].into_iter().for_each(|ago| seen.take(&[report("Up", 1, ago)]));
+        assert_eq!(seen.told.failovers, 1, "the first of all");
+        let mut seen = Seen::default();
+        [None, None].into_iter().for_each(|ago| seen.take(&[report("Up", 1, ago)]));
+        assert_eq!(seen.told.failovers, 0);
     }
 }

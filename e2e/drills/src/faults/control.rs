@@ -1,9 +1,10 @@
 //! What packets must not notice at all: the control plane dies, keys change.
 
 use anyhow::{Context as _, Result};
+use hawser_testbed::Outer;
 
 use super::{ms, nothing};
-use crate::fault::{Bound, Fault, Kind};
+use crate::fault::{Bound, Fault, Kind, Sessions};
 use crate::stage::{AGENT, ROUTE_AGENT, Stage};
 
 const BROKER: Fault = Fault {
@@ -14,9 +15,11 @@ const BROKER: Fault = Fault {
     prepare: nothing,
     cause: |stage, _| stage.rope.lab.take_broker()?.kill(),
     heal: |stage, _| stage.rope.lab.start_broker(),
+    rest: None,
     after: Some(ms(700)),
     reset: false,
     even: false,
+    outer: Outer::Dual,
 };
 
 pub(super) const FAULTS: &[Fault] = &[
@@ -51,7 +54,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         id: "rotate",
         title: "key rotation (`hawser rotate keys`)",
-        bound: Bound::NothingLostOver(2),
+        bound: Bound::NothingLostOver(Sessions { replaced: 2, oldest_s: 0 }),
         kind: Kind::Repeated(ms(500)),
         prepare: has_rotation,
         cause: rotate,

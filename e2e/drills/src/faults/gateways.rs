@@ -4,7 +4,7 @@ use std::process::Command;
 use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use hawser_testbed::Process;
+use hawser_testbed::{Outer, Process};
 
 use super::{minutes, ms, nothing};
 use crate::fault::{Bound, Fault, Kind};
@@ -18,9 +18,11 @@ const KILLED: Fault = Fault {
     prepare: nothing,
     cause: |stage, run| stage.rope.east.kill(Stage::turn(run), GATEWAY),
     heal: |stage, run| stage.rope.east.start(Stage::turn(run), GATEWAY),
+    rest: None,
     after: None,
     reset: true,
     even: true,
+    outer: Outer::Dual,
 };
 
 const CUT_OFF: Fault = Fault {
@@ -66,9 +68,11 @@ pub(super) const FAULTS: &[Fault] = &[
         prepare: saturate,
         cause: nothing,
         heal: relax,
+        rest: None,
         after: None,
         reset: true,
         even: false,
+        outer: Outer::Dual,
     },
     Fault {
         id: "drain",
@@ -78,9 +82,11 @@ pub(super) const FAULTS: &[Fault] = &[
         prepare: nothing,
         cause: |stage, run| drain(stage, run, &[]),
         heal: |stage, run| drain(stage, run, &["--undo"]),
+        rest: None,
         after: Some(ms(1_000)),
         reset: true,
         even: true,
+        outer: Outer::Dual,
     },
     Fault {
         id: "restart-drained",
@@ -94,9 +100,11 @@ pub(super) const FAULTS: &[Fault] = &[
             stage.rope.wait_up()
         },
         heal: |stage, run| drain(stage, run, &["--undo", "--wait", "20s"]),
+        rest: None,
         after: Some(ms(500)),
         reset: true,
         even: true,
+        outer: Outer::Dual,
     },
     Fault {
         id: "restart",
@@ -106,9 +114,11 @@ pub(super) const FAULTS: &[Fault] = &[
         prepare: nothing,
         cause: restart,
         heal: nothing,
+        rest: None,
         after: None,
         reset: true,
         even: true,
+        outer: Outer::Dual,
     },
     Fault {
         id: "address",
@@ -118,9 +128,11 @@ pub(super) const FAULTS: &[Fault] = &[
         prepare: nothing,
         cause: |stage, run| readdress(stage, run, 0, 100),
         heal: |stage, run| readdress(stage, run, 100, 0),
+        rest: None,
         after: None,
         reset: true,
         even: true,
+        outer: Outer::Dual,
     },
 ];
 

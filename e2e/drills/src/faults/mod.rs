@@ -33,6 +33,8 @@ const fn minutes(minutes: u64) -> Duration {
 mod tests {
     use std::collections::BTreeSet;
 
+    use hawser_testbed::Outer;
+
     use super::*;
     use crate::fault::Kind;
 
@@ -43,6 +45,8 @@ mod tests {
         for fault in all() {
             let long = fault.kind.length() >= minutes(1);
             assert_eq!(long, !matches!(fault.kind, Kind::Repeated(_)), "{}", fault.id);
+            assert!(long || fault.outer == Outer::Dual, "{} shares its rope", fault.id);
+            assert!(fault.even || fault.rest.is_none(), "{}: nobody would wait for it", fault.id);
         }
     }
 }

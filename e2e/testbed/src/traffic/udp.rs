@@ -98,6 +98,14 @@ fn connect_from(host: &Netns, port: u16, to: SocketAddr) -> Result<UdpSocket> {
     host.run(move || socket(port, to)).with_context(|| format!("No way to {to}"))
 }
 
+/// A socket for each of these ports (0: any), connected to that address.
+///
+/// # Errors
+/// When there is no route, or a port is taken.
+pub fn sockets(host: &Netns, flows: &[(u16, SocketAddr)]) -> Result<Vec<UdpSocket>> {
+    flows.iter().map(|&(port, to)| connect_from(host, port, to)).collect()
+}
+
 /// Numbered datagrams to an [`Echo`] and back, every 2 ms on each of several flows.
 pub struct Stream(hawser_drill::Stream);
 
@@ -142,8 +150,7 @@ impl Stream {
     /// # Errors
     /// When there is no route, or a port is taken.
     pub fn start_from(host: &Netns, flows: &[(u16, SocketAddr)]) -> Result<Self> {
-        let sockets = flows.iter().map(|&(port, to)| connect_from(host, port, to)).collect::<Result<Vec<_>>>()?;
-        Ok(Self(hawser_drill::Stream::start(sockets, PACE)?))
+        Ok(Self(hawser_drill::Stream::start(sockets(host, flows)?, PACE)?))
     }
 
     /// Stops sending, waits for stragglers, sums up.
