@@ -1,11 +1,12 @@
 //! Two hosts with one implementation between them, ready to be measured.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use hawser_model::IpFamily;
 use hawser_testbed::{Netns, Process, wait_for};
 
 use crate::iperf::{Server, Tcp};
@@ -28,7 +29,7 @@ pub struct End {
     /// The host that traffic starts or ends at.
     pub ns: Netns,
     /// Its address inside the tunnel.
-    pub inner: Ipv4Addr,
+    pub inner: IpAddr,
 }
 
 /// See the module.
@@ -44,19 +45,55 @@ pub struct Bed {
     more: Box<dyn std::any::Any>,
 }
 
-/// The outer address of host 1 or 2.
+/// The outer IPv4 address of a host.
 #[must_use]
-pub fn outer(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 0, 2, number)
+pub fn outer(number: u8) -> IpAddr {
+    outer_of(IpFamily::V4, number)
 }
 
-/// The inner address of host 1 or 2.
+/// The outer address of a host.
 #[must_use]
-pub fn inner(number: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, number, 1, 1)
+pub fn outer_of(family: IpFamily, number: u8) -> IpAddr {
+    match family {
+        IpFamily::V4 => Ipv4Addr::new(192, 0, 2, number).into(),
+        IpFamily::V6 => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, number.into()).into(),
+    }
 }
 
-/// Two hosts with a wire between them, `eth0` on both.
+/// The inner IPv4 address of a host.
+#[must_use]
+pub fn inner(number: u8) -> IpAddr {
+    inner_of(IpFamily::V4, number)
+}
+
+/// The inner address of a host, the first one of [`pods`].
+#[must_use]
+pub fn inner_of(family: IpFamily, number: u8) -> IpAddr {
+    match family {
+        IpFamily::V4 => Ipv4Addr::new(10, number, 1, 1).into(),
+        IpFamily::V6 => Ipv6Addr::new(0xfd10, number.into(), 1, 0, 0, 0, 0, 1).into(),
+    }
+}
+
+/// The prefix of a host's pods.
+#[must_use]
+pub fn pods(family: IpFamily, number: u8) -> String {
+    match family {
+        IpFamily::V4 => format!("10.{number}.1.0/24"),
+        IpFamily::V6 => format!("fd10:{number:x}:1::/64"),
+    }
+}
+
+/// The prefix of all that is behind a host.
+#[must_use]
+pub fn network(family: IpFamily, number: u8) -> String {
+    match family {
+        IpFamily::V4 => format!("10.{number}.0.0/16"),
+        IpFamily::V6 => format!("fd10:{number:x}::/32"),
+    }
+}
+
+/// Two hosts with a wire between them, `eth0` on both, and addresses of the subject's family.
 ///
 /// # Errors
 /// Without root, or when the kernel refuses.
@@ -68,7 +105,9 @@ pub fn hosts(subject: Subject) -> Result<[Netns; 2]> {
     ))?;
     for (number, ns) in [(1, &a), (2, &b)] {
         ns.ip("link set eth0 up")?;
-        ns.ip(&format!("addr add {}/24 dev eth0", outer(number)))?;
+        let (family, address) = (subject.family(), outer_of(subject.family(), number));
+        let length = if family == IpFamily::V4 { 24 } else { 64 };
+        ns.ip(&format!("addr add {address}/{length} dev eth0"))?;
     }
     Ok([a, b])
 }
@@ -91,8 +130,12 @@ impl Bed {
                 let end = |ns, number| End { measured: Vec::new(), ns, inner: outer(number) };
                 ([end(a, 1), end(b, 2)], Box::new(()))
             }
-            Subject::WireguardGo | Subject::Gotatun | Subject::Boringtun => (plain::ends(subject, dir)?, Box::new(())),
-            Subject::Hawser(lanes) | Subject::OtherHawser(lanes) => (hawser::ends(subject, lanes, dir)?, Box::new(())),
+            Subject::WireguardGo | Subject::WireguardGoV6 | Subject::Gotatun | Subject::Boringtun => {
+                (plain::ends(subject, dir)?, Box::new(()))
+            }
+            Subject::Hawser(lanes) | Subject::HawserV6(lanes) | Subject::OtherHawser(lanes) => {
+                (hawser::ends(subject, lanes, dir)?, Box::new(()))
+            }
             Subject::Crowded(lanes) | Subject::Asked(lanes) => {
                 let (ends, crowd) = hawser::crowded_ends(subject, lanes, dir)?;
                 (ends, Box::new(crowd))
@@ -225,4 +268,27 @@ pub fn tool(name: &str) -> Result<PathBuf> {
     let path = target.join("tools/bin").join(name);
     anyhow::ensure!(path.exists(), "{} is missing; run: scripts/bench-setup", path.display());
     Ok(path.canonicalize()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hawser_model::PrefixSet;
+
+    #[test]
+    fn a_host_is_inside_its_own_prefixes_only() {
+        for family in [IpFamily::V4, IpFamily::V6] {
+            for (own, other) in [(1, 2), (2, 1)] {
+                let set = |text: String| PrefixSet::parse("prefix", &[text]).unwrap();
+                let (pods, all) = (set(pods(family, own)), set(network(family, own)));
+                let (inner, outer) = (inner_of(family, own), outer_of(family, own));
+                assert!(
+                    pods.contains(inner) && pods.iter().all(|net| all.contains_net(net)),
+                    "{inner} {pods:?} {all:?}"
+                );
+                assert!(!set(network(family, other)).contains(inner) && !all.contains(outer), "{inner} {outer}");
+                assert_ne!(outer, outer_of(family, other));
+            }
+        }
+    }
 }

@@ -66,7 +66,7 @@ fn set_up(lab: &Lab) -> Result<([End; 2], [Site; 2])> {
     }
     let end = |site: &Site| -> Result<End> {
         let pod = site.add_workload(WORKER)?;
-        Ok(End { measured: Vec::new(), ns: pod.ns, inner: pod.v4 })
+        Ok(End { measured: Vec::new(), ns: pod.ns, inner: pod.v4.into() })
     };
     let ends = [end(&sites[0])?, end(&sites[1])?];
     Ok((ends, sites))

@@ -1,11 +1,12 @@
 //! What a change of a thousand peers costs a lane: CPU time of its thread, during which its packets wait, as the gateway's own
-//! report tells it. A TCP flow runs all the while.
+//! report tells it: the change itself, and the longest turn from it on, when sessions' timers, handshakes, probes and figures
+//! of all those peers are due. A TCP flow runs all the while.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use hawser_api::report::LaneLoadReport;
 
 use crate::hawser::changing_ends;
@@ -16,6 +17,51 @@ use crate::subject::Subject;
 
 /// One flow's turn; the next follows at once.
 const FLOW: Duration = Duration::from_secs(2);
+
+/// What a change took of a gateway's lanes, of the slowest one each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Took {
+    /// Changes that each lane had taken over before.
+    before: Vec<u64>,
+    /// What each lane said last.
+    last: Vec<LaneLoadReport>,
+    /// To take over the configuration, µs.
+    pub change: u64,
+    /// The longest turn from then on, that one too, µs.
+    pub turn: u64,
+    /// The longest turn of control work since the gateway's start, µs.
+    pub ever: u64,
+}
+
+impl Took {
+    /// One that begins now.
+    #[must_use]
+    pub fn since(before: Vec<LaneLoadReport>) -> Self {
+        let changes = before.iter().map(|load| load.changes).collect();
+        Self { before: changes, last: before, change: 0, turn: 0, ever: 0 }
+    }
+
+    /// Takes in what the lanes say. More than one change may come of it, each of which begins the lane's own account anew: the
+    /// most that was ever told counts.
+    pub fn saw(&mut self, loads: &[LaneLoadReport]) {
+        for (load, before) in loads.iter().zip(&self.before) {
+            self.ever = self.ever.max(load.longest_control_us);
+            if load.changes > *before {
+                self.change = self.change.max(load.last_change_us);
+                self.turn = self.turn.max(load.longest_since_change_us);
+            }
+        }
+        self.last = loads.to_vec();
+    }
+
+    /// Whether every lane told of the change and of the turns since.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        let all = !self.last.is_empty() && self.last.len() == self.before.len();
+        let told = |(load, before): (&LaneLoadReport, &u64)| load.changes > *before && load.longest_since_change_us > 0;
+        all && self.change > 0 && self.last.iter().zip(&self.before).all(told)
+    }
+}
 
 /// Adds and removes a thousand peers in every round.
 ///
@@ -35,26 +81,51 @@ pub fn measure(plan: Plan, root: &Path, samples: &mut Samples, tell: &mut dyn Fn
             Ok(())
         });
         let rounds = (0..plan.rounds).try_for_each(|round| -> Result<()> {
-            let added = members.change(true)?;
-            let removed = members.change(false)?;
-            let most = |loads: &[LaneLoadReport], of: fn(&LaneLoadReport) -> u64| {
-                loads.iter().map(of).max().unwrap_or_default() as f64
-            };
-            let (add, remove) = (most(&added, |l| l.last_change_us), most(&removed, |l| l.last_change_us));
-            let control = most(&removed, |l| l.longest_control_us);
-            ensure!(add > 0.0 && remove > 0.0, "the gateway tells nothing of its changes: {removed:?}");
-            samples.add(Figure::PeersAdded, subject, add);
-            samples.add(Figure::PeersRemoved, subject, remove);
-            samples.add(Figure::Control, subject, control);
-            tell(&format!(
-                "round {} of {}: added {add} µs, removed {remove} µs, any turn {control} µs; {removed:?}",
-                round + 1,
-                plan.rounds
-            ));
+            let (added, removed) = (members.change(true)?, members.change(false)?);
+            for (figure, value) in [
+                (Figure::PeersAdded, added.change),
+                (Figure::PeersAddedTurn, added.turn),
+                (Figure::PeersRemoved, removed.change),
+                (Figure::PeersRemovedTurn, removed.turn),
+                (Figure::Control, removed.ever),
+            ] {
+                samples.add(figure, subject, value as f64);
+            }
+            tell(&format!("round {} of {}: added {added:?}, removed {removed:?}", round + 1, plan.rounds));
             Ok(())
         });
         running.store(false, Ordering::Relaxed);
         let flow = flow.join().expect("the flow does not panic");
         rounds.and(flow)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(changes: u64, last_change_us: u64, longest_since_change_us: u64) -> LaneLoadReport {
+        let longest_control_us = 5000;
+        LaneLoadReport { changes, last_change_us, longest_control_us, longest_since_change_us, ..Default::default() }
+    }
+
+    #[test]
+    fn what_was_before_the_change_does_not_count() {
+        let mut took = Took::since(vec![load(3, 700, 900), load(3, 100, 100)]);
+        took.saw(&[load(3, 700, 4000), load(4, 20, 30)]);
+        assert_eq!((took.change, took.turn, took.ever, took.is_whole()), (20, 30, 5000, false), "one lane is behind");
+        took.saw(&[load(4, 400, 0), load(4, 20, 80)]);
+        assert!(!took.is_whole(), "nothing is known of the turn yet");
+        took.saw(&[load(4, 400, 410), load(4, 20, 80)]);
+        assert_eq!((took.change, took.turn, took.is_whole()), (400, 410, true));
+    }
+
+    #[test]
+    fn a_second_change_hides_nothing() {
+        let mut took = Took::since(vec![load(3, 1, 1)]);
+        took.saw(&[load(4, 400, 1200)]);
+        took.saw(&[load(5, 3, 7)]);
+        assert_eq!((took.change, took.turn, took.is_whole()), (400, 1200, true));
+        assert!(!Took::since(Vec::new()).is_whole());
+    }
 }

@@ -53,7 +53,7 @@ pub struct Goal {
 pub fn goals() -> Vec<Goal> {
     use Bound::{AtLeast, AtMost};
     use Subject::{Apart, Discarding, Flooded, Shared};
-    use Subject::{BareChain, Boringtun, Chain, Crowded, Gotatun, Hawser, WireguardGo};
+    use Subject::{BareChain, Boringtun, Chain, Crowded, Gotatun, Hawser, HawserV6, WireguardGo, WireguardGoV6};
     let mut goals = Vec::new();
     for lanes in [1, 2] {
         let of = Hawser(lanes);
@@ -69,10 +69,13 @@ pub fn goals() -> Vec<Goal> {
         ratio(Figure::LoadP99, WireguardGo, AtMost(0.5), 0.3);
         goals.push(Goal { figure: Figure::Memory, of, to: None, bound: AtMost(12.0), aim: 8.0 });
     }
+    let (of, to) = (HawserV6(1), Some(WireguardGoV6));
+    goals.push(Goal { figure: Figure::Tcp1V6, of, to, bound: AtLeast(2.0), aim: 2.5 });
     let crowded = Crowded(2);
     goals.push(Goal { figure: Figure::PeersMemory, of: crowded, to: None, bound: AtMost(64.0), aim: 32.0 });
     goals.push(Goal { figure: Figure::Peers, of: crowded, to: Some(Hawser(2)), bound: AtLeast(0.95), aim: 1.0 });
-    for figure in [Figure::PeersAdded, Figure::PeersRemoved] {
+    let changes = [Figure::PeersAdded, Figure::PeersAddedTurn, Figure::PeersRemoved, Figure::PeersRemovedTurn];
+    for figure in changes {
         goals.push(Goal { figure, of: crowded, to: None, bound: AtMost(1000.0), aim: 500.0 });
     }
     goals.push(Goal { figure: Figure::Chain, of: Chain, to: Some(BareChain), bound: AtLeast(0.3), aim: 0.4 });
@@ -80,8 +83,11 @@ pub fn goals() -> Vec<Goal> {
         let (of, to) = (Shared(lanes), Some(Apart(lanes)));
         goals.push(Goal { figure: Figure::Fair, of, to, bound: AtMost(2.0), aim: 1.2 });
         let (of, to) = (Flooded(lanes), Some(Discarding(lanes)));
-        for figure in [Figure::Flood, Figure::FloodOne] {
+        for figure in [Figure::Flood, Figure::FloodOne, Figure::FloodCookie] {
             goals.push(Goal { figure, of, to, bound: AtLeast(0.8), aim: 0.95 });
+        }
+        for figure in [Figure::FloodCpu, Figure::FloodCookieCpu] {
+            goals.push(Goal { figure, of, to: None, bound: AtMost(0.25), aim: 0.1 });
         }
     }
     goals
@@ -96,6 +102,7 @@ impl Goal {
         match (self.figure, self.to) {
             (Figure::Peers, _) => "peers:1-peer".to_owned(),
             (Figure::Chain, _) => "chain:vxlan".to_owned(),
+            (Figure::Tcp1V6, _) => "tcp1-v6:wireguard-go".to_owned(),
             (figure, Some(Subject::Apart(_))) => format!("{figure}{lanes}:apart"),
             (figure, Some(Subject::Discarding(_))) => format!("{figure}{lanes}:discarding"),
             (figure, Some(to)) => format!("{figure}{lanes}:{to}"),
@@ -163,6 +170,10 @@ mod tests {
         let ids: BTreeSet<String> = goals.iter().map(Goal::id).collect();
         assert_eq!(ids.len(), goals.len(), "{ids:?}");
         assert!(ids.contains("tcp1:wireguard-go") && ids.contains("tcp1@2:wireguard-go") && ids.contains("rss"));
+        for id in ["tcp1-v6:wireguard-go", "peers-added-turn", "flood-cpu", "flood-cpu@2", "flood-cookie@2:discarding"]
+        {
+            assert!(ids.contains(id), "{id} in {ids:?}");
+        }
     }
 
     #[test]

@@ -10,25 +10,31 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use hawser_api::hawser::{LaneSpec, RemoteClusterSpec};
 use hawser_api::report::{GatewayReport, LaneLoadReport};
+use hawser_model::IpFamily;
 use hawser_model::defaults::{OUTER_MARK, OUTER_MARK_MASK, TABLE_REMOTE, WIREGUARD_PORT};
 use hawser_testbed::process::binary;
 use hawser_testbed::traffic::admin;
 use hawser_testbed::{Netns, Process, wait_for};
 
 use crate::agent;
-use crate::bed::{End, START, TUNNEL_MTU, hosts, inner, outer};
+use crate::bed::{End, START, TUNNEL_MTU, hosts, inner_of, network, outer_of, pods};
+use crate::changes::Took;
 use crate::crowd::{self, Crowd};
 use crate::subject::Subject;
 
 /// Idle peers beside the active one.
 pub const CROWD: u32 = 1000;
 
+/// How long the work after a change is watched: several rounds of timers and of figures, which are told by the next ones.
+const AFTERWARDS: Duration = Duration::from_secs(4);
+
 /// The gateway program of [`Subject::OtherHawser`].
 pub static OTHER: OnceLock<PathBuf> = OnceLock::new();
 
-/// A site of one host, which is its gateway: cluster `c<number>` with [`outer`] and [`inner`] of that number.
+/// A site of one host, which is its gateway: cluster `c<number>` with [`outer_of`] and [`inner_of`] that number.
 pub(crate) struct Site {
     number: u8,
+    family: IpFamily,
     dir: PathBuf,
     state: PathBuf,
     program: PathBuf,
@@ -90,23 +96,33 @@ pub fn changing_ends(subject: Subject, lanes: u8, dir: &Path) -> Result<([End; 2
 }
 
 impl Members {
-    /// Makes all of the thousand members at once, or none; waits until the gateway reaches them, or has let go of them. What
-    /// each lane says of its load then.
+    /// Makes all of the thousand members at once, or none; waits until the gateway reaches them, or has let go of them, and
+    /// for what its timers do then. What that took of its lanes.
     ///
     /// # Errors
-    /// When that does not come about.
-    pub fn change(&mut self, crowd: bool) -> Result<Vec<LaneLoadReport>> {
+    /// When that does not come about, or the gateway tells nothing of it.
+    pub fn change(&mut self, crowd: bool) -> Result<Took> {
         self.revision += 1;
         let mut all = vec!["c1".to_owned(), "c2".to_owned()];
         all.extend((0..CROWD).filter(|_| crowd).map(crowd::id));
+        let mut took = Took::since(loads(&report(&self.state)?));
         agent::roster(&self.dir, self.revision, &all)?;
         wait_for("the peers to change", START, || {
             let report = report(&self.state)?;
+            took.saw(&loads(&report));
             let live = report.clusters.iter().filter(|c| c.state == "Live").count();
             ensure!(live == all.len() - 1 && report.clusters.len() == live, "{live} of {}", report.clusters.len());
-            Ok(report.lanes.iter().map(|lane| lane.load).collect())
-        })
+            Ok(())
+        })?;
+        std::thread::sleep(AFTERWARDS);
+        took.saw(&loads(&report(&self.state)?));
+        ensure!(took.is_whole(), "the gateway does not tell of its change: {took:?}");
+        Ok(took)
     }
+}
+
+fn loads(report: &GatewayReport) -> Vec<LaneLoadReport> {
+    report.lanes.iter().map(|lane| lane.load).collect()
 }
 
 fn keys(lanes: Vec<LaneSpec>) -> Vec<String> {
@@ -126,7 +142,7 @@ fn start(subject: Subject, lanes: u8, dir: &Path, crowd: u32) -> Result<([End; 2
     for (site, other) in [(&one, &two), (&two, &one)] {
         site.reaches(other)?;
     }
-    let end = |ns, process, number| End { measured: vec![process], ns, inner: inner(number) };
+    let end = |ns, process, number| End { measured: vec![process], ns, inner: inner_of(subject.family(), number) };
     Ok(([end(a, first, 1), end(b, second, 2)], specs))
 }
 
@@ -144,17 +160,20 @@ impl Site {
             _ => binary("hawser-gateway")?,
         };
         let [dir, state] = ["site", "state"].map(|name| root.join(format!("{name}-{number}")));
-        let site = Self { number, dir, state, program };
+        let family = subject.family();
+        let site = Self { number, family, dir, state, program };
         fs::create_dir_all(&site.dir)?;
         fs::write(
             site.dir.join("site.yaml"),
             format!(
                 "apiVersion: hawser.dev/v1alpha1\nkind: Membership\nmetadata: {{name: default}}\n\
-                 spec: {{clusterId: c{number}, prefixes: [10.{number}.0.0/16]}}\n---\n\
+                 spec: {{clusterId: c{number}, prefixes: ['{}']}}\n---\n\
                  apiVersion: v1\nkind: Node\nmetadata: {{name: c{number}-gw1, labels: {{hawser.dev/gateway: 'true'}}}}\n\
-                 spec: {{podCIDRs: [10.{number}.1.0/24]}}\n\
-                 status: {{addresses: [{{type: InternalIP, address: {}}}]}}\n",
-                outer(number)
+                 spec: {{podCIDRs: ['{}']}}\n\
+                 status: {{addresses: [{{type: InternalIP, address: '{}'}}]}}\n",
+                network(family, number),
+                pods(family, number),
+                outer_of(family, number)
             ),
         )?;
         agent::join(&site.dir, members)?;
@@ -168,7 +187,8 @@ impl Site {
     /// Starts its gateway.
     pub(crate) fn start(&self, ns: &Netns, lanes: u8, logs: &Path) -> Result<Process> {
         // What a route agent does for the host's own packets; nothing else of it is on this way.
-        ns.ip(&format!("rule add prio 4857 not fwmark {OUTER_MARK:#x}/{OUTER_MARK_MASK:#x} lookup {TABLE_REMOTE}"))?;
+        let rule = format!("rule add prio 4857 not fwmark {OUTER_MARK:#x}/{OUTER_MARK_MASK:#x} lookup {TABLE_REMOTE}");
+        ns.ip(&if self.family == IpFamily::V4 { rule } else { format!("-6 {rule}") })?;
         let mut command = Command::new(&self.program);
         command.arg("--site").arg(&self.dir).arg("--state").arg(&self.state);
         command.args(["--node", &self.node(), "--lanes", &lanes.to_string()]);
@@ -187,8 +207,9 @@ impl Site {
 
     /// It as others hear of it.
     fn cluster(&self, lanes: u8) -> Result<RemoteClusterSpec> {
-        let (number, candidate) = (self.number, outer(self.number).to_string());
-        Ok(agent::cluster(&format!("c{number}"), &format!("10.{number}.0.0/16"), self.lanes(lanes)?, &candidate))
+        let (number, candidate) = (self.number, outer_of(self.family, self.number).to_string());
+        let lanes = self.lanes(lanes)?;
+        Ok(agent::cluster(&format!("c{number}"), &network(self.family, number), lanes, &candidate))
     }
 
     /// Waits until full-sized packets reach another.

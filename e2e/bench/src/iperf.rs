@@ -1,6 +1,6 @@
 //! `iperf3`: a server per bed, a client per measurement.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -34,7 +34,7 @@ pub struct Tcp {
 /// A server that waits for one client after the other.
 pub struct Server {
     process: Process,
-    address: Ipv4Addr,
+    address: IpAddr,
 }
 
 impl Server {
@@ -42,13 +42,14 @@ impl Server {
     ///
     /// # Errors
     /// When `iperf3` is missing or does not come up.
-    pub fn start(host: &Netns, address: Ipv4Addr, logs: &Path) -> Result<Self> {
+    pub fn start(host: &Netns, address: IpAddr, logs: &Path) -> Result<Self> {
         let mut command = Command::new("iperf3");
         command.args(["--server", "--port", &PORT.to_string(), "--bind", &address.to_string()]);
         let mut process = Process::start(host, "iperf3", command, logs)?;
         wait_for("iperf3 to listen", Duration::from_secs(10), || {
             anyhow::ensure!(process.is_running(), "it ended: {}", process.log());
-            let listeners = host.run(|| std::fs::read_to_string("/proc/thread-self/net/tcp"))?;
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+            let listeners = host.run(move || Ok::<_, std::io::Error>(read("tcp")? + &read("tcp6")?))?;
             listeners.contains(&format!(":{PORT:04X} 00000000")).then_some(()).context("not yet")
         })?;
         Ok(Self { process, address })
@@ -58,7 +59,7 @@ impl Server {
     ///
     /// # Errors
     /// With what `iperf3` said.
-    pub fn tcp(&self, host: &Netns, from: Ipv4Addr, flows: u32, time: Duration) -> Result<Tcp> {
+    pub fn tcp(&self, host: &Netns, from: IpAddr, flows: u32, time: Duration) -> Result<Tcp> {
         let used = || anyhow::Ok(cpu_time(self.process.pid())? + cpu_time_of_ended()?);
         let mut tries = 0;
         loop {
@@ -78,7 +79,7 @@ impl Server {
     }
 
     /// The client's command line.
-    fn command(&self, from: Ipv4Addr, flows: u32, time: Duration) -> Vec<String> {
+    fn command(&self, from: IpAddr, flows: u32, time: Duration) -> Vec<String> {
         // A client whose connection is dead would wait for ever.
         let limit = time.as_secs() + 15;
         let line = format!(

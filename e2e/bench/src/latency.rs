@@ -116,7 +116,10 @@ fn receive(socket: &UdpSocket, data: &mut [u8; LEN], control: &mut [u8]) -> IoRe
         ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
         _ => None,
     });
-    let from = message.address.as_ref().and_then(|a| Some(SocketAddr::V4((*a.as_sockaddr_in()?).into())));
+    let from = message.address.as_ref().and_then(|a| match (a.as_sockaddr_in(), a.as_sockaddr_in6()) {
+        (Some(v4), _) => Some(SocketAddr::V4((*v4).into())),
+        (None, v6) => Some(SocketAddr::V6((*v6?).into())),
+    });
     match (stamp, from) {
         (Some(stamp), Some(from)) if message.bytes == LEN => Ok((stamp, from)),
         _ => Err(std::io::ErrorKind::InvalidData.into()),
@@ -134,10 +137,12 @@ mod tests {
 
     #[test]
     fn times_the_loopback() {
-        let bind = || UdpSocket::bind("127.0.0.1:0").unwrap();
-        let trips = measure(&bind(), &bind(), Duration::from_millis(300)).unwrap().0;
-        let middle = median(&trips);
-        assert!(trips.len() > 20 && middle > 0.0 && middle < 50_000.0, "{} probes, {middle} us", trips.len());
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let bind = || UdpSocket::bind(address).unwrap();
+            let trips = measure(&bind(), &bind(), Duration::from_millis(300)).unwrap().0;
+            let middle = median(&trips);
+            assert!(trips.len() > 20 && middle > 0.0 && middle < 50_000.0, "{} probes, {middle} us", trips.len());
+        }
     }
 
     #[test]

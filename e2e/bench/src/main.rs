@@ -133,6 +133,15 @@ fn machine() -> Result<String> {
     Ok(format!("{}: {cores} cores of {model}, Linux {}", String::from_utf8_lossy(&day.stdout).trim(), kernel.trim()))
 }
 
+/// The module that a Go program was built from: what wireguard-go says of itself is the last release's number.
+fn module(path: &Path) -> Result<String> {
+    let output = Command::new("go").args(["version", "-m"]).arg(path).output().context("Failed to start go")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find_map(|line| line.trim_start().strip_prefix("mod\t"));
+    let words = line.with_context(|| format!("{} was not built from a module", path.display()))?;
+    Ok(words.split('\t').take(2).collect::<Vec<_>>().join(" "))
+}
+
 /// What is compared: a missing program is an error before anything is measured.
 fn versions() -> Result<Vec<String>> {
     let mut lines = Vec::new();
@@ -144,6 +153,9 @@ fn versions() -> Result<Vec<String>> {
     for subject in [Subject::WireguardGo, Subject::Gotatun, Subject::Boringtun] {
         let name = program(subject)?;
         lines.push(version(&tool(name)?, name)?);
+        if subject == Subject::WireguardGo {
+            lines.push(format!("{name}: module {}", module(&tool(name)?)?));
+        }
     }
     lines.push(version(Path::new("iperf3"), "iperf3")?);
     Ok(lines)

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use boringtun::x25519::{PublicKey, StaticSecret};
+use hawser_model::IpFamily;
 use hawser_testbed::{Netns, Process, wait_for};
 use sha2::{Digest as _, Sha256};
 
-use crate::bed::{End, TUNNEL_MTU, hosts, inner, outer, tool};
+use crate::bed::{End, TUNNEL_MTU, hosts, inner_of, network, outer_of, tool};
 use crate::subject::Subject;
 
 const DEVICE: &str = "wg0";
@@ -26,7 +27,7 @@ const PORT: u16 = 51820;
 /// When it has none.
 pub fn program(subject: Subject) -> Result<&'static str> {
     match subject {
-        Subject::WireguardGo => Ok("wireguard-go"),
+        Subject::WireguardGo | Subject::WireguardGoV6 => Ok("wireguard-go"),
         Subject::Gotatun => Ok("gotatun"),
         Subject::Boringtun => Ok("boringtun-cli"),
         _ => bail!("{subject} is none of the others"),
@@ -47,7 +48,8 @@ fn end(subject: Subject, ns: Netns, number: u8, other: u8, dir: &Path) -> Result
     ns.output("sh", &["-c", "mkdir -p /run/wireguard && mount -t tmpfs tmpfs /run/wireguard"], None)?;
     let name = program(subject)?;
     let mut process = Process::start(&ns, name, command(subject)?, dir)?;
-    let request = configuration(number, other)?;
+    let (family, inner) = (subject.family(), inner_of(subject.family(), number));
+    let request = configuration(family, number, other)?;
     wait_for(&format!("{subject} to take its configuration"), Duration::from_secs(10), || {
         ensure!(process.is_running(), "it ended: {}", process.log());
         let request = request.clone();
@@ -55,16 +57,16 @@ fn end(subject: Subject, ns: Netns, number: u8, other: u8, dir: &Path) -> Result
         ensure!(answer.lines().any(|line| line == "errno=0"), "it answers {answer:?}; {}", process.log());
         Ok(())
     })?;
-    ns.ip(&format!("addr add {}/32 dev {DEVICE}", inner(number)))?;
+    ns.ip(&format!("addr add {inner} dev {DEVICE}"))?;
     ns.ip(&format!("link set {DEVICE} mtu {TUNNEL_MTU} up"))?;
-    ns.ip(&format!("route add {} dev {DEVICE}", network(other)))?;
-    Ok(End { measured: vec![process], ns, inner: inner(number) })
+    ns.ip(&format!("route add {} dev {DEVICE}", network(family, other)))?;
+    Ok(End { measured: vec![process], ns, inner })
 }
 
 fn command(subject: Subject) -> Result<Command> {
     let mut command = Command::new(tool(program(subject)?)?);
     match subject {
-        Subject::WireguardGo => {
+        Subject::WireguardGo | Subject::WireguardGoV6 => {
             command.args(["-f", DEVICE]).env("WG_PROCESS_FOREGROUND", "1").env("LOG_LEVEL", "error")
         }
         // Dropping privileges concerns programs that were started by sudo.
@@ -73,27 +75,23 @@ fn command(subject: Subject) -> Result<Command> {
     Ok(command)
 }
 
-fn network(number: u8) -> String {
-    format!("{}/16", Ipv4Addr::new(10, number, 0, 0))
-}
-
 /// Keys that are good for a measurement only: anybody can derive them.
 fn key(number: u8) -> StaticSecret {
     StaticSecret::from(<[u8; 32]>::from(Sha256::digest(format!("hawser-bench end {number}"))))
 }
 
-fn configuration(number: u8, other: u8) -> Result<String> {
+fn configuration(family: IpFamily, number: u8, other: u8) -> Result<String> {
     let hex = |bytes: &[u8]| -> Result<String> {
         let mut text = String::new();
         bytes.iter().try_for_each(|byte| write!(text, "{byte:02x}"))?;
         Ok(text)
     };
     Ok(format!(
-        "set=1\nprivate_key={}\nlisten_port={PORT}\npublic_key={}\nendpoint={}:{PORT}\nallowed_ip={}\n\n",
+        "set=1\nprivate_key={}\nlisten_port={PORT}\npublic_key={}\nendpoint={}\nallowed_ip={}\n\n",
         hex(key(number).as_bytes())?,
         hex(PublicKey::from(&key(other)).as_bytes())?,
-        outer(other),
-        network(other),
+        SocketAddr::new(outer_of(family, other), PORT),
+        network(family, other),
     ))
 }
 
@@ -121,7 +119,7 @@ mod tests {
 
     #[test]
     fn each_end_knows_the_other() {
-        let (one, two) = (configuration(1, 2).unwrap(), configuration(2, 1).unwrap());
+        let [one, two] = [(1, 2), (2, 1)].map(|(own, other)| configuration(IpFamily::V4, own, other).unwrap());
         let field = |text: &str, name: &str| {
             text.lines().find_map(|l| l.strip_prefix(&format!("{name}="))).map(str::to_owned).unwrap()
         };
@@ -135,6 +133,11 @@ mod tests {
             ("192.0.2.2:51820".into(), "10.2.0.0/16".into())
         );
         assert!(one.ends_with("\n\n"));
+        let v6 = configuration(IpFamily::V6, 1, 2).unwrap();
+        assert_eq!(
+            (field(&v6, "endpoint"), field(&v6, "allowed_ip")),
+            ("[2001:db8::2]:51820".into(), "fd10:2::/32".into())
+        );
     }
 
     #[test]

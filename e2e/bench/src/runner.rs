@@ -1,13 +1,15 @@
 //! Takes the subjects in turn, round by round, and keeps what was measured.
 //!
 //! A round takes every subject once; which comes first moves on with each round, so that none always follows the same one.
+//! Where a measure has more rounds than others, subjects that its near goals are not about are in the first ones only.
 //! Subjects of a measure stand side by side, idle but for the one that is measured; those whose idling costs something (a
 //! crowd of peers) are set up for each of their turns alone.
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum as _;
 
 use crate::bed::Bed;
 use crate::chain;
@@ -35,10 +37,19 @@ impl Plan {
     fn rounds_of(self, measure: Measure) -> u32 {
         self.rounds
             * match measure {
-                Measure::Tcp1 => 3,
+                Measure::Tcp1 | Measure::Tcp1V6 => 3,
                 Measure::RttIdle => 2,
                 _ => 1,
             }
+    }
+
+    /// In how many of those, from the first on, a subject has its turn: in all where a goal is near that it is part of.
+    fn rounds_with(self, measure: Measure, subject: Subject) -> u32 {
+        use Subject::{Boringtun, Gotatun, Raw};
+        match (measure, subject) {
+            (Measure::Tcp1, Raw | Boringtun) | (Measure::RttIdle, Raw | Boringtun | Gotatun) => self.rounds,
+            _ => self.rounds_of(measure),
+        }
     }
 }
 
@@ -71,20 +82,17 @@ pub fn run(
             attempt(measure, &mut samples, tell, |samples, tell| in_turn(measure, &beds, plan, samples, tell));
         }
     }
-    if measures.contains(&Measure::Peers) {
-        attempt(Measure::Peers, &mut samples, tell, |samples, tell| peers(plan, root, samples, tell));
-    }
-    if measures.contains(&Measure::Chain) {
-        attempt(Measure::Chain, &mut samples, tell, |samples, tell| chains(plan, root, samples, tell));
-    }
-    if measures.contains(&Measure::Changes) {
-        attempt(Measure::Changes, &mut samples, tell, |samples, tell| changes::measure(plan, root, samples, tell));
-    }
-    if measures.contains(&Measure::Fair) {
-        attempt(Measure::Fair, &mut samples, tell, |samples, tell| fair::measure(plan, root, samples, tell));
-    }
-    if measures.contains(&Measure::Flood) {
-        attempt(Measure::Flood, &mut samples, tell, |samples, tell| flood::measure(plan, root, samples, tell));
+    let apart = |measure: &&Measure| measures.contains(measure) && !side_by_side.contains(measure);
+    for &measure in Measure::value_variants().iter().filter(apart) {
+        attempt(measure, &mut samples, tell, |samples, tell| match measure {
+            Measure::Tcp1V6 => over_v6(plan, root, samples, tell),
+            Measure::Peers => peers(plan, root, samples, tell),
+            Measure::Chain => chains(plan, root, samples, tell),
+            Measure::Changes => changes::measure(plan, root, samples, tell),
+            Measure::Fair => fair::measure(plan, root, samples, tell),
+            Measure::Flood => flood::measure(plan, root, samples, tell),
+            _ => bail!("{measure:?} is measured side by side"),
+        });
     }
     Ok(samples)
 }
@@ -111,7 +119,8 @@ fn in_turn(
 ) -> Result<()> {
     let rounds = plan.rounds_of(measure);
     for round in 0..rounds {
-        for bed in order(beds, round) {
+        let beds: Vec<&Bed> = beds.iter().filter(|bed| round < plan.rounds_with(measure, bed.subject)).collect();
+        for bed in order(&beds, round) {
             let values =
                 take(measure, bed, plan, samples, tell).with_context(|| format!("{measure:?} of {}", bed.subject))?;
             let mut said = format!("round {} of {rounds}: {}:", round + 1, bed.subject);
@@ -144,6 +153,7 @@ fn take(
             tell(&format!("{} TCP segments were sent again", tcp.retransmits));
             Ok(vec![(Figure::Tcp1, tcp.rate), (Figure::Cpu, tcp.cpu.as_secs_f64() / tcp.amount)])
         }
+        Measure::Tcp1V6 => Ok(vec![(Figure::Tcp1V6, bed.tcp(1, plan.time)?.rate)]),
         Measure::Tcp8 => {
             let rate = bed.tcp(8, plan.time)?.rate;
             let mut values = vec![(Figure::Tcp8, rate)];
@@ -167,9 +177,16 @@ fn take(
             Ok(vec![(Figure::LoadP99, percentile(&trips, 0.99))])
         }
         Measure::Peers | Measure::Chain | Measure::Changes | Measure::Fair | Measure::Flood => {
-            anyhow::bail!("{measure:?} has beds of its own")
+            bail!("{measure:?} has beds of its own")
         }
     }
+}
+
+/// IPv6 inside and outside, beside wireguard-go of the same.
+fn over_v6(plan: Plan, root: &Path, samples: &mut Samples, tell: &mut dyn FnMut(&str)) -> Result<()> {
+    tell("setting up tunnels of IPv6 over IPv6");
+    let beds = Subject::V6.into_iter().map(|subject| Bed::start(subject, root)).collect::<Result<Vec<_>>>()?;
+    in_turn(Measure::Tcp1V6, &beds, plan, samples, tell)
 }
 
 /// With and without a thousand idle peers, that answer or also ask, set up anew for each turn.
@@ -219,5 +236,19 @@ mod tests {
         let rounds: Vec<String> = (0..4).map(|round| order(&items, round).copied().collect()).collect();
         assert_eq!(rounds, ["abc", "bca", "cab", "abc"]);
         assert_eq!(order::<u8>(&[], 3).count(), 0);
+    }
+
+    #[test]
+    fn every_ratio_that_is_near_has_all_rounds() {
+        let plan = Plan { time: Duration::from_secs(5), trial: Duration::from_secs(2), rounds: 5 };
+        let with = |measure, subject| plan.rounds_with(measure, subject);
+        for subject in [Subject::Hawser(1), Subject::Hawser(2), Subject::WireguardGo] {
+            assert_eq!([Measure::Tcp1, Measure::RttIdle].map(|m| with(m, subject)), [15, 10], "{subject}");
+        }
+        assert_eq!([Measure::Tcp1, Measure::RttIdle].map(|m| with(m, Subject::Gotatun)), [15, 5]);
+        assert_eq!(Subject::V6.map(|subject| with(Measure::Tcp1V6, subject)), [15, 15]);
+        for measure in [Measure::Tcp1, Measure::Tcp8, Measure::RttIdle] {
+            assert_eq!(with(measure, Subject::Raw), 5, "{measure:?}: what any measure has at least");
+        }
     }
 }

@@ -10,6 +10,8 @@ use crate::subject::Subject;
 pub enum Measure {
     /// One TCP flow: its rate and its CPU time.
     Tcp1,
+    /// One TCP flow of IPv6 over IPv6.
+    Tcp1V6,
     /// Eight TCP flows: their rate and the memory they take.
     Tcp8,
     /// The highest rate of datagrams.
@@ -37,6 +39,8 @@ pub enum Figure {
     Tcp1,
     /// CPU time of that, per amount.
     Cpu,
+    /// Rate of one TCP flow of IPv6 over IPv6.
+    Tcp1V6,
     /// Rate of eight TCP flows together.
     Tcp8,
     /// Most memory an end ever had, after eight flows.
@@ -55,11 +59,15 @@ pub enum Figure {
     PeersMemory,
     /// Rate of one TCP flow over all hops.
     Chain,
-    /// CPU time that a lane spends at once on a thousand new peers.
+    /// CPU time that a lane spends at once to take a thousand new peers over.
     PeersAdded,
-    /// The same for a thousand that go.
+    /// The longest that it spends at once on anything but packets from then on.
+    PeersAddedTurn,
+    /// What it spends to let a thousand go.
     PeersRemoved,
-    /// The longest that a lane spent at once on anything but packets, all the while.
+    /// The longest from then on.
+    PeersRemovedTurn,
+    /// The longest that a lane spent at once on anything but packets since its start.
     Control,
     /// 99th percentile of a peer's round trips beside another peer's load.
     Fair,
@@ -71,19 +79,24 @@ pub enum Figure {
     Flood,
     /// The same from one source.
     FloodOne,
+    /// The same from one source that answers cookies.
+    FloodCookie,
     /// Cookies that came back of a flood beside the flow.
     FloodCookies,
     /// Share of a core that a gateway takes that has nothing to do but the flood.
     FloodCpu,
+    /// The same of a flood that answers cookies.
+    FloodCookieCpu,
 }
 
 impl Figure {
     /// All of them, in the order of tables.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 26] = [
         Self::Tcp1,
         Self::Tcp8,
         Self::Udp,
         Self::Cpu,
+        Self::Tcp1V6,
         Self::IdleMedian,
         Self::IdleP99,
         Self::LoadP99,
@@ -92,15 +105,19 @@ impl Figure {
         Self::PeersMemory,
         Self::Chain,
         Self::PeersAdded,
+        Self::PeersAddedTurn,
         Self::PeersRemoved,
+        Self::PeersRemovedTurn,
         Self::Control,
         Self::Fair,
         Self::FairIdle,
         Self::FairLoad,
         Self::Flood,
         Self::FloodOne,
+        Self::FloodCookie,
         Self::FloodCookies,
         Self::FloodCpu,
+        Self::FloodCookieCpu,
     ];
 
     /// The measure that it comes from.
@@ -108,15 +125,18 @@ impl Figure {
     pub fn measure(self) -> Measure {
         match self {
             Self::Tcp1 | Self::Cpu => Measure::Tcp1,
+            Self::Tcp1V6 => Measure::Tcp1V6,
             Self::Tcp8 | Self::Memory => Measure::Tcp8,
             Self::Udp => Measure::Udp,
             Self::IdleMedian | Self::IdleP99 => Measure::RttIdle,
             Self::LoadP99 => Measure::RttLoad,
             Self::Peers | Self::PeersMemory => Measure::Peers,
             Self::Chain => Measure::Chain,
-            Self::PeersAdded | Self::PeersRemoved | Self::Control => Measure::Changes,
+            Self::PeersAdded | Self::PeersAddedTurn | Self::PeersRemoved | Self::PeersRemovedTurn => Measure::Changes,
+            Self::Control => Measure::Changes,
             Self::Fair | Self::FairIdle | Self::FairLoad => Measure::Fair,
-            Self::Flood | Self::FloodOne | Self::FloodCookies | Self::FloodCpu => Measure::Flood,
+            Self::Flood | Self::FloodOne | Self::FloodCookie => Measure::Flood,
+            Self::FloodCookies | Self::FloodCpu | Self::FloodCookieCpu => Measure::Flood,
         }
     }
 
@@ -124,14 +144,15 @@ impl Figure {
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Tcp1 | Self::Tcp8 | Self::Udp | Self::Peers | Self::Chain => "Gbit/s",
-            Self::FairLoad | Self::Flood | Self::FloodOne => "Gbit/s",
+            Self::Tcp1 | Self::Tcp1V6 | Self::Tcp8 | Self::Udp | Self::Peers | Self::Chain => "Gbit/s",
+            Self::FairLoad | Self::Flood | Self::FloodOne | Self::FloodCookie => "Gbit/s",
             Self::Cpu => "CPU-s/Gbit",
             Self::IdleMedian | Self::IdleP99 | Self::LoadP99 => "µs",
-            Self::PeersAdded | Self::PeersRemoved | Self::Control | Self::Fair | Self::FairIdle => "µs",
+            Self::PeersAdded | Self::PeersAddedTurn | Self::PeersRemoved | Self::PeersRemovedTurn => "µs",
+            Self::Control | Self::Fair | Self::FairIdle => "µs",
             Self::Memory | Self::PeersMemory => "MB",
             Self::FloodCookies => "1/s",
-            Self::FloodCpu => "cores",
+            Self::FloodCpu | Self::FloodCookieCpu => "cores",
         }
     }
 
@@ -143,6 +164,7 @@ impl Figure {
             Self::Tcp8 => "TCP, 8 flows",
             Self::Udp => "UDP, 1,360 B, ≤ 0.1 % loss",
             Self::Cpu => "CPU time, 1 flow",
+            Self::Tcp1V6 => "TCP, 1 flow, IPv6 over IPv6",
             Self::IdleMedian => "round trip, idle, median",
             Self::IdleP99 => "round trip, idle, p99",
             Self::LoadP99 => "round trip beside 4 flows, p99",
@@ -151,15 +173,19 @@ impl Figure {
             Self::PeersMemory => "peak memory, 1,000 peers, 8 flows",
             Self::Chain => "TCP, 1 flow, pod to pod",
             Self::PeersAdded => "a lane's time for 1,000 new peers",
+            Self::PeersAddedTurn => "a lane's longest turn after 1,000 new peers",
             Self::PeersRemoved => "a lane's time to let 1,000 peers go",
-            Self::Control => "a lane's longest turn of control work",
+            Self::PeersRemovedTurn => "a lane's longest turn after 1,000 peers went",
+            Self::Control => "a lane's longest turn of control work since its start",
             Self::Fair => "round trip beside another peer's load, p99",
             Self::FairIdle => "round trip without that load, p99",
             Self::FairLoad => "that load, TCP",
             Self::Flood => "TCP, 1 flow, handshake flood from many sources",
             Self::FloodOne => "TCP, 1 flow, handshake flood from one source",
+            Self::FloodCookie => "TCP, 1 flow, handshake flood that answers cookies",
             Self::FloodCookies => "cookies sent to the flood beside the flow",
-            Self::FloodCpu => "CPU time that the flood alone takes",
+            Self::FloodCpu => "CPU time that a flood alone takes",
+            Self::FloodCookieCpu => "CPU time that a flood alone takes that answers cookies",
         }
     }
 }
@@ -169,6 +195,7 @@ impl fmt::Display for Figure {
         f.write_str(match self {
             Self::Tcp1 => "tcp1",
             Self::Cpu => "cpu",
+            Self::Tcp1V6 => "tcp1-v6",
             Self::Tcp8 => "tcp8",
             Self::Memory => "rss",
             Self::Udp => "udp",
@@ -179,15 +206,19 @@ impl fmt::Display for Figure {
             Self::PeersMemory => "peers-rss",
             Self::Chain => "chain",
             Self::PeersAdded => "peers-added",
+            Self::PeersAddedTurn => "peers-added-turn",
             Self::PeersRemoved => "peers-removed",
+            Self::PeersRemovedTurn => "peers-removed-turn",
             Self::Control => "control",
             Self::Fair => "fair",
             Self::FairIdle => "fair-idle",
             Self::FairLoad => "fair-load",
             Self::Flood => "flood",
             Self::FloodOne => "flood-one",
+            Self::FloodCookie => "flood-cookie",
             Self::FloodCookies => "flood-cookies",
             Self::FloodCpu => "flood-cpu",
+            Self::FloodCookieCpu => "flood-cookie-cpu",
         })
     }
 }

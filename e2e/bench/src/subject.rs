@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use hawser_model::IpFamily;
+
 /// An implementation between two hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Subject {
@@ -12,6 +14,10 @@ pub enum Subject {
     OtherHawser(u8),
     /// `wireguard-go`, built from its current module.
     WireguardGo,
+    /// `hawser-gateway` with that many lanes, of IPv6 inside and outside.
+    HawserV6(u8),
+    /// `wireguard-go` in the same way.
+    WireguardGoV6,
     /// `gotatun-cli`.
     Gotatun,
     /// `boringtun-cli`.
@@ -40,8 +46,21 @@ impl Subject {
     /// Those that every measure between two hosts takes in turn.
     pub const ALL: [Self; 6] =
         [Self::Hawser(1), Self::Hawser(2), Self::WireguardGo, Self::Gotatun, Self::Boringtun, Self::Raw];
+    /// Those that are measured over and inside IPv6.
+    pub const V6: [Self; 2] = [Self::HawserV6(1), Self::WireguardGoV6];
     /// Another build's, beside those.
     pub const OTHER: [Self; 2] = [Self::OtherHawser(1), Self::OtherHawser(2)];
+}
+
+impl Subject {
+    /// The family inside and outside.
+    #[must_use]
+    pub fn family(self) -> IpFamily {
+        match self {
+            Self::HawserV6(_) | Self::WireguardGoV6 => IpFamily::V6,
+            _ => IpFamily::V4,
+        }
+    }
 }
 
 impl fmt::Display for Subject {
@@ -50,6 +69,8 @@ impl fmt::Display for Subject {
             Self::Hawser(lanes) => write!(f, "hawser-{lanes}"),
             Self::OtherHawser(lanes) => write!(f, "other-hawser-{lanes}"),
             Self::WireguardGo => f.write_str("wireguard-go"),
+            Self::HawserV6(lanes) => write!(f, "hawser-{lanes}-v6"),
+            Self::WireguardGoV6 => f.write_str("wireguard-go-v6"),
             Self::Gotatun => f.write_str("gotatun"),
             Self::Boringtun => f.write_str("boringtun-cli"),
             Self::Raw => f.write_str("raw"),

@@ -1,9 +1,9 @@
-//! The result as tables on a terminal.
+//! The result as tables in Markdown, as `docs/performance.md` has them: a run's own can take their place as they are.
 
 use comfy_table::{ContentArrangement, Table, presets};
 use hawser_e2e::report::Row;
 
-use crate::goals::goals;
+use crate::goals::{Bound, goals};
 use crate::samples::{Figure, Measure, Samples};
 use crate::stats::{median, spread};
 use crate::subject::Subject;
@@ -11,18 +11,18 @@ use crate::subject::Subject;
 /// A row per goal of these measures: median, spread, bound, aim, verdict.
 #[must_use]
 pub fn results(samples: &Samples, measures: &[Measure]) -> String {
-    let mut table = new(["row", "measure", "median", "spread", "bound", "aim", "verdict"]);
+    let mut table = new(["row", "median", "spread", "bound", "aim", "verdict"]);
     for goal in goals().iter().filter(|goal| measures.contains(&goal.figure.measure())) {
         let row = goal.row(samples);
         let unit = if goal.to.is_some() { String::new() } else { format!(" {}", goal.unit()) };
-        let measure = match goal.to {
-            Some(to) => format!("{}, {} : {to}", goal.figure.title(), goal.of),
-            None => format!("{}, {}", goal.figure.title(), goal.of),
-        };
         let value = format!("{}{unit}", number(row.value));
         let spread = format!("{} – {}", number(row.spread[0]), number(row.spread[1]));
+        let (sign, bound) = match goal.bound {
+            Bound::AtLeast(bound) => ('≥', bound),
+            Bound::AtMost(bound) => ('≤', bound),
+        };
         let verdict = verdict(&row);
-        table.add_row([row.id.clone(), measure, value, spread, row.goal, number(goal.aim), verdict]);
+        table.add_row([format!("`{}`", row.id), value, spread, format!("{sign} {bound}"), number(goal.aim), verdict]);
     }
     table.to_string()
 }
@@ -30,7 +30,7 @@ pub fn results(samples: &Samples, measures: &[Measure]) -> String {
 fn verdict(row: &Row) -> String {
     match (row.runs, row.pass) {
         (0, _) => "NOT MEASURED".to_owned(),
-        (_, true) => "ok".to_owned(),
+        (_, true) => "met".to_owned(),
         (_, false) => "MISSED".to_owned(),
     }
 }
@@ -85,7 +85,7 @@ pub fn number(value: f64) -> String {
 
 fn new<T: Into<String>>(head: impl IntoIterator<Item = T>) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::ASCII_MARKDOWN).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(head.into_iter().map(Into::into).collect::<Vec<String>>());
     table
 }
@@ -102,12 +102,31 @@ mod tests {
     }
 
     #[test]
+    fn tables_are_markdown() {
+        let mut samples = Samples::default();
+        for value in [0.09, 0.11] {
+            samples.add(Figure::FloodCpu, Subject::Flooded(1), value);
+        }
+        let tables = [results(&samples, &[Measure::Flood]), others(&samples, &Subject::ALL)];
+        for (table, expected) in tables.iter().zip([
+            ["`flood-cpu`", "0.100 cores", "0.090 – 0.110", "≤ 0.25", "0.100", "met"].as_slice(),
+            &["CPU time that a flood alone takes, cores", "hawser-1-flooded", "0.100 (0.090 – 0.110)"],
+        ]) {
+            let cells = |line: &str| line.trim_matches('|').split('|').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
+            let lines: Vec<_> = table.lines().map(cells).collect();
+            assert!(lines[1].iter().all(|cell| cell.chars().all(|c| c == '-')), "{table}");
+            assert!(lines.iter().all(|line| line.len() == expected.len()), "{table}");
+            assert!(lines.iter().any(|line| line == expected), "{table}");
+        }
+    }
+
+    #[test]
     fn a_failed_measure_is_shown_as_such() {
         let mut samples = Samples::default();
         samples.add(Figure::Chain, Subject::Chain, 3.0);
         samples.add(Figure::Chain, Subject::BareChain, 6.0);
         let shown = results(&samples, &[Measure::Chain]);
-        assert!(shown.contains("0.500") && shown.contains("ok") && !shown.contains("tcp1"), "{shown}");
+        assert!(shown.contains("0.500") && shown.contains("met") && !shown.contains("tcp1"), "{shown}");
         samples.fail(Measure::Chain, "no route".to_owned());
         let shown = results(&samples, &[Measure::Chain]);
         assert!(shown.contains("NOT MEASURED") && !shown.contains("0.500"), "{shown}");

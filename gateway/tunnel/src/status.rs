@@ -85,6 +85,8 @@ pub struct LaneLoad {
     pub longest_change: Duration,
     /// The longest that any turn's control work took: a configuration, handshakes, probes, figures together.
     pub longest_control: Duration,
+    /// The longest since the last configuration was taken over, with that turn.
+    pub longest_since_change: Duration,
 }
 
 /// A lane, as others see it.

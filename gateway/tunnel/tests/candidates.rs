@@ -3,7 +3,9 @@
 
 mod common;
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::io::IoSliceMut;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,6 +15,7 @@ use common::{Host, LIMIT, Outer, PORT, outer_address};
 use hawser_model::ClusterId;
 use hawser_testbed::{Netns, Switch, wait_for};
 use hawser_tunnel::PeerCluster;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt, sockopt};
 
 const PACE: Duration = Duration::from_millis(2);
 /// What the long way takes, each direction.
@@ -64,6 +67,49 @@ impl Drop for Relay {
     }
 }
 
+/// A host with addresses at which nobody answers, of both families. All that comes to them is in one queue, in order.
+struct Decoys {
+    _ns: Netns,
+    socket: UdpSocket,
+    addresses: Vec<IpAddr>,
+}
+
+impl Decoys {
+    fn start(switch: &Switch, seekers: &[&Host]) -> Self {
+        let ns = Netns::new("decoys", None).unwrap();
+        switch.plug(&ns, "eth0", 1500).unwrap();
+        let link = ns.device("eth0", "address").unwrap();
+        let addresses: Vec<IpAddr> =
+            ["192.0.2.200", "2001:db8::200", "192.0.2.201", "2001:db8::201"].map(|a| a.parse().unwrap()).to_vec();
+        for address in &addresses {
+            ns.ip(&format!("addr add {address}/{} dev eth0", if address.is_ipv4() { 24 } else { 64 })).unwrap();
+            // Nothing waits for a neighbour's link address: what comes first was sent first.
+            for seeker in seekers {
+                seeker.ns.ip(&format!("neigh replace {address} lladdr {link} dev eth0 nud permanent")).unwrap();
+            }
+        }
+        let socket = ns.run(|| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, PORT)).unwrap());
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true).unwrap();
+        Self { _ns: ns, socket, addresses }
+    }
+
+    /// The next datagram, and the address that it came to.
+    fn next(&self) -> (IpAddr, Vec<u8>) {
+        let (mut data, mut control) = ([0; 2048], nix::cmsg_space!(libc::in6_pktinfo));
+        let mut parts = [IoSliceMut::new(&mut data)];
+        let message =
+            recvmsg::<SockaddrStorage>(self.socket.as_raw_fd(), &mut parts, Some(&mut control[..]), MsgFlags::empty());
+        let message = message.expect("somebody tries again");
+        let to = message.cmsgs().unwrap().find_map(|c| match c {
+            ControlMessageOwned::Ipv6PacketInfo(info) => Some(Ipv6Addr::from(info.ipi6_addr.s6_addr)),
+            _ => None,
+        });
+        let n = message.bytes;
+        (to.unwrap().to_canonical(), data[..n].to_vec())
+    }
+}
+
 /// Two hosts that know nobody yet, and the relay beside them.
 fn pair(keys: &std::path::Path, lanes: usize) -> (Switch, Relay, Host, Host) {
     let switch = Switch::new("wire").unwrap();
@@ -76,6 +122,10 @@ fn pair(keys: &std::path::Path, lanes: usize) -> (Switch, Relay, Host, Host) {
 
 fn direct(n: u8) -> IpAddr {
     outer_address(n, Outer::V4)
+}
+
+fn direct6(n: u8) -> IpAddr {
+    outer_address(n, Outer::V6)
 }
 
 /// `host` as a cluster that is reached at these addresses.
@@ -167,6 +217,30 @@ fn a_better_candidate_that_appears_is_taken_without_loss() {
 }
 
 #[test]
+fn a_better_candidate_may_be_of_the_other_family() {
+    let keys = tempfile::tempdir().unwrap();
+    let (_switch, _relay, a, b) = pair(keys.path(), 2);
+    a.apply(vec![at(&b, &[RELAY.into()])]);
+    b.apply(vec![at(&a, &[RELAY.into()])]);
+    a.wait_live(&b);
+    b.wait_live(&a);
+    wait_endpoint(&a, &b.id(), RELAY.into());
+    let (sent, lost) = lost_while(&a, &b, || {
+        a.apply(vec![at(&b, &[RELAY.into(), direct6(2)])]);
+        wait_endpoint(&a, &b.id(), direct6(2));
+        wait_endpoint(&b, &a.id(), direct6(1));
+    });
+    assert_eq!(lost, 0, "of {sent}, to IPv6");
+    // With IPv6 gone, what is slower is better than nothing.
+    let (sent, lost) = lost_while(&a, &b, || {
+        b.ns.ip(&format!("addr del {}/64 dev eth0", direct6(2))).unwrap();
+        wait_endpoint(&a, &b.id(), RELAY.into());
+        wait_endpoint(&b, &a.id(), RELAY.into());
+    });
+    println!("back to IPv4: {lost} of {sent} datagrams lost, one each {PACE:?}");
+}
+
+#[test]
 fn a_worse_candidate_that_appears_changes_nothing() {
     let keys = tempfile::tempdir().unwrap();
     let (_switch, _relay, a, b) = pair(keys.path(), 1);
@@ -216,11 +290,31 @@ fn a_gateway_whose_address_changes_is_followed_at_once() {
 #[test]
 fn all_candidates_are_tried_at_once() {
     let keys = tempfile::tempdir().unwrap();
-    let (_switch, _relay, a, b) = pair(keys.path(), 1);
-    // Nobody is at the first two, and nobody says so; the third is inside the cluster's own prefix and never tried.
-    let mut addresses: Vec<IpAddr> = ["192.0.2.200", "192.0.2.201", "10.2.0.1"].map(|s| s.parse().unwrap()).to_vec();
-    addresses.extend([IpAddr::from(RELAY), direct(2)]);
+    let (switch, _relay, a, b) = pair(keys.path(), 1);
+    let decoys = Decoys::start(&switch, &[&a]);
+    // The last one is inside the cluster's own prefix and never tried.
+    let mut addresses = decoys.addresses.clone();
+    addresses.push("10.2.0.1".parse().unwrap());
     b.apply(vec![at(&a, &[])]);
+    a.apply(vec![at(&b, &addresses)]);
+    // One message goes to all of them before the next one goes to any.
+    let mut attempts = Vec::new();
+    for attempt in 1..=3 {
+        let (mut asked, mut messages): (Vec<IpAddr>, Vec<Vec<u8>>) =
+            decoys.addresses.iter().map(|_| decoys.next()).unzip();
+        asked.sort();
+        let mut all = decoys.addresses.clone();
+        all.sort();
+        assert_eq!(asked, all, "attempt {attempt}");
+        messages.dedup();
+        assert!(messages.len() == 1 && messages[0][0] == 1, "attempt {attempt}: {messages:x?}");
+        attempts.extend(messages);
+    }
+    attempts.dedup();
+    assert_eq!(attempts.len(), 3, "each attempt is a new one");
+
+    // Among many that do not answer, the best one that does is found.
+    addresses.extend([IpAddr::from(RELAY), direct(2)]);
     a.apply(vec![at(&b, &addresses)]);
     a.wait_live(&b);
     wait_endpoint(&a, &b.id(), direct(2));

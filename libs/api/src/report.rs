@@ -59,6 +59,9 @@ pub struct LaneLoadReport {
     pub longest_change_us: u64,
     /// The longest that packets waited for any control work: changes, handshakes, probes, figures.
     pub longest_control_us: u64,
+    /// The same since the last change, which is part of it.
+    #[serde(default)]
+    pub longest_since_change_us: u64,
 }
 
 /// Keys that are being replaced.

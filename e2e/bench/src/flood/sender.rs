@@ -1,7 +1,8 @@
-//! Sends a flood at its pace, from many addresses and ports or from one, and counts the cookies that come back.
+//! Sends a flood at its pace, from many addresses and ports or from one, counts the cookies that come back, and answers them
+//! where its messages are to have both codes.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ const BURST: u64 = 200;
 const COOKIE: (u8, usize) = (3, 64);
 
 /// Who is flooded.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Target {
     /// Where it listens.
     pub to: SocketAddrV4,
@@ -42,6 +43,8 @@ pub struct Flood {
 pub struct Outcome {
     /// Initiations.
     pub sent: u64,
+    /// Those with the second code.
+    pub answers: u64,
     /// Cookies.
     pub cookies: u64,
     /// For how long.
@@ -64,7 +67,11 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.0} initiations/s, {:.0} cookies/s", self.pace(), self.cookies_per_second())
+        write!(f, "{:.0} initiations/s, {:.0} cookies/s", self.pace(), self.cookies_per_second())?;
+        if self.answers > 0 {
+            write!(f, ", {:.0} % with a cookie", self.answers as f64 / self.sent as f64 * 100.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -87,26 +94,28 @@ impl Flood {
     /// # Errors
     /// When a socket fails.
     pub fn run(&mut self, running: &AtomicBool) -> Result<Outcome> {
-        let (start, mut step, mut cookies) = (Instant::now(), 0, 0);
+        let (start, mut step, mut cookies, mut answers) = (Instant::now(), 0, 0, 0);
+        let Self { sockets, addresses, targets } = self;
         let mut pace = Pace::default();
         while running.load(Ordering::Relaxed) {
-            let socket = &self.sockets[step % self.sockets.len()];
+            let socket = &sockets[step % sockets.len()];
             let before = pace.sent;
             for number in before..before + pace.due(start.elapsed()) {
-                let from = address((number % u64::from(self.addresses)) as u32);
-                let at = number as usize % self.targets.len();
-                let target = &mut self.targets[at];
+                let from = address((number % u64::from(*addresses)) as u32);
+                let at = number as usize % targets.len();
+                let target = &mut targets[at];
+                answers += u64::from(target.forger.has_cookie());
                 responder::send(socket, &target.forger.message(), from, target.to);
             }
-            cookies += count(&self.sockets[(step + self.sockets.len() / 2) % self.sockets.len()])?;
+            cookies += collect(&sockets[(step + sockets.len() / 2) % sockets.len()], targets)?;
             step += 1;
             thread::sleep(STEP);
         }
         let took = start.elapsed();
-        for socket in &self.sockets {
-            cookies += count(socket)?;
+        for socket in &*sockets {
+            cookies += collect(socket, targets)?;
         }
-        Ok(Outcome { sent: pace.sent, cookies, took })
+        Ok(Outcome { sent: pace.sent, answers, cookies, took })
     }
 }
 
@@ -129,12 +138,18 @@ impl Pace {
     }
 }
 
-/// Cookies that wait.
-fn count(socket: &UdpSocket) -> Result<u64> {
+/// Takes the cookies that wait; how many they are.
+fn collect(socket: &UdpSocket, targets: &mut [Target]) -> Result<u64> {
     let (mut data, mut cookies) = ([0; 256], 0);
     loop {
-        match socket.recv(&mut data) {
-            Ok(len) => cookies += u64::from((data[0], len) == COOKIE),
+        match socket.recv_from(&mut data) {
+            Ok((len, from)) if (data[0], len) == COOKIE => {
+                cookies += 1;
+                if let Some(target) = targets.iter_mut().find(|target| SocketAddr::V4(target.to) == from) {
+                    target.forger.learn(&data[..len]);
+                }
+            }
+            Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(cookies),
             // What ICMP told of one message says nothing of the others.
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
@@ -168,13 +183,15 @@ mod tests {
         for message in [&cookie[..], &cookie[..len - 1], &response, &cookie, &[]] {
             lane.send_to(message, flooder.local_addr().unwrap()).unwrap();
         }
-        assert_eq!(count(&flooder).unwrap(), 2);
-        assert_eq!(count(&flooder).unwrap(), 0);
+        assert_eq!(collect(&flooder, &mut []).unwrap(), 2);
+        assert_eq!(collect(&flooder, &mut []).unwrap(), 0);
     }
 
     #[test]
     fn speaks_of_seconds() {
-        let outcome = Outcome { sent: 20_000, cookies: 19_000, took: Duration::from_secs(2) };
+        let outcome = Outcome { sent: 20_000, answers: 0, cookies: 19_000, took: Duration::from_secs(2) };
         assert_eq!(outcome.to_string(), "10000 initiations/s, 9500 cookies/s");
+        let answering = Outcome { answers: 19_000, cookies: 100, ..outcome };
+        assert_eq!(answering.to_string(), "10000 initiations/s, 50 cookies/s, 95 % with a cookie");
     }
 }

@@ -39,12 +39,14 @@ impl Load {
         self.told.changes += 1;
         self.told.last_change = took;
         self.told.longest_change = self.told.longest_change.max(took);
+        self.told.longest_since_change = Duration::ZERO;
     }
 
     /// Timers ran: the last control work of a turn.
     pub(super) fn timers_ran(&mut self, work: &Work) {
         let turn = std::mem::take(&mut self.turn) + work.took();
         self.told.longest_control = self.told.longest_control.max(turn);
+        self.told.longest_since_change = self.told.longest_since_change.max(turn);
     }
 
     pub(super) fn told(&self) -> LaneLoad {
@@ -56,12 +58,17 @@ impl Load {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_turn_is_what_changed_and_its_timers_together() {
-        let mut load = Load::default();
+    fn busy() -> Work {
         let work = Work::begin();
         let sum = (0..2_000_000_u64).fold(0, |sum: u64, i| std::hint::black_box(sum.wrapping_add(i)));
         assert_ne!(sum, 0);
+        work
+    }
+
+    #[test]
+    fn a_turn_is_what_changed_and_its_timers_together() {
+        let mut load = Load::default();
+        let work = busy();
         load.changed(&work);
         load.timers_ran(&work);
         let told = load.told();
@@ -69,5 +76,22 @@ mod tests {
         assert!(told.longest_change > Duration::ZERO && told.longest_control > told.longest_change, "{told:?}");
         load.timers_ran(&Work::begin());
         assert_eq!(load.told().longest_control, told.longest_control, "the longest stays");
+    }
+
+    #[test]
+    fn a_change_begins_anew_and_counts_with_what_follows() {
+        let mut load = Load::default();
+        load.timers_ran(&busy());
+        let start = load.told();
+        assert_eq!(start.longest_since_change, start.longest_control);
+        load.changed(&Work::begin());
+        assert_eq!(load.told().longest_since_change, Duration::ZERO, "that turn is not over");
+        load.timers_ran(&Work::begin());
+        let swapped = load.told();
+        assert!(swapped.longest_since_change >= swapped.last_change, "its own turn counts: {swapped:?}");
+        assert!(swapped.longest_since_change < start.longest_control, "what was before does not: {swapped:?}");
+        load.timers_ran(&busy());
+        let later = load.told();
+        assert!(later.longest_since_change > swapped.longest_since_change, "a later turn: {later:?}");
     }
 }

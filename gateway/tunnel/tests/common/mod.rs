@@ -319,11 +319,16 @@ pub fn ping_from(ns: &Netns, source: IpAddr, to: IpAddr, len: usize) -> Pinged {
 
 /// A pod behind `host`, on a link of its own: its namespace and its addresses.
 pub fn pod(host: &Host) -> (Switch, Netns, [IpAddr; 2]) {
+    pod_with_mtu(host, 1500)
+}
+
+/// The same on a link that takes packets of `mtu` bytes.
+pub fn pod_with_mtu(host: &Host, mtu: u32) -> (Switch, Netns, [IpAddr; 2]) {
     let n = host.number;
     let switch = Switch::new("pods").unwrap();
     let pod = Netns::new("pod", None).unwrap();
-    switch.plug(&host.ns, "pods0", 1500).unwrap();
-    switch.plug(&pod, "eth0", 1500).unwrap();
+    switch.plug(&host.ns, "pods0", mtu).unwrap();
+    switch.plug(&pod, "eth0", mtu).unwrap();
     for line in [
         format!("addr add 10.{n}.5.1/24 dev pods0"),
         format!("addr add fd0{n}:5::1/64 dev pods0 nodad"),
