@@ -1,6 +1,6 @@
 //! A simulated network around the real pure parts of the data plane, in virtual time.
 //!
-//! Real: `hawser-datapath` (path sets, selection, forwarding, policy, packets, the probe's codec), `hawser-liveness`,
+//! Real: `hawser-datapath` (path sets, the clock of a lane's loop, selection, forwarding, policy, packets, the probe's codec), `hawser-liveness`,
 //! `hawser-node-probe`'s live view, `hawser-route-plan`'s choice of gateways. Modelled: the network under them, WireGuard's
 //! sessions, the loops of lanes and nodes, and users who talk. What goes wrong is drawn from a seed: links that lose, delay,
 //! overtake, repeat and stop in one direction or both, translators and addresses that change, processes that restart, loops
@@ -12,8 +12,8 @@
 //! known sooner: see `reference`); nothing that is good for a while is taken for dead; a hold-down is neither skipped nor
 //! endless.
 //!
-//! The real loops are `hawser-tunnel`'s lanes and `hawser-route-agent`'s probing; `lane` and `node` here follow them call by
-//! call. That nothing leaves in the clear is a matter of types here: a `Datagram` holds no packet but sealed.
+//! The real loops are `hawser-tunnel`'s lanes and `hawser-route-agent`'s probing; `lane` and `node` here are written after them,
+//! and say what they leave out. That nothing leaves in the clear is a matter of types here: a `Datagram` holds no packet but sealed.
 //!
 //! - [`World`]: the event loop and the checks; [`Summary`] says what a run was made of.
 //! - `topology`, `underlay`, `traffic`, `faults`: who is there, what is between them, who talks, what goes wrong.

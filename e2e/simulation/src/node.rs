@@ -143,7 +143,7 @@ impl Node {
             _ => gateway.path.handle_authenticated(now),
         }
         let news = gateway.view.apply(*instance, page);
-        gateway.path.handle_drain(gateway.view.draining());
+        gateway.path.handle_drain(gateway.view.draining(), now);
         if news {
             self.plan(topology);
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hawser_liveness::Time;
 
-use crate::lane::timers::SEEK_AFTER;
+use crate::lane::SEEK_AFTER;
 use crate::session::Attempts;
 use crate::topology::HostId;
 use crate::underlay::Weather;

@@ -54,7 +54,7 @@ fn public(n: usize, lanes: u8) -> Vec<GatewayShape> {
 
 #[test]
 fn two_clusters_of_two_gateways() {
-    worlds(1, 60.0, 6, false, &[public(2, 1), public(2, 1)]);
+    worlds(1, 40.0, 4, false, &[public(2, 1), public(2, 1)]);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn one_cluster_behind_translators() {
 #[test]
 fn lanes_of_different_numbers() {
     let east = vec![GatewayShape::public(2), GatewayShape::public(1).preferred()];
-    worlds(3, 10.0, 2, false, &[public(2, 2), east]);
+    worlds(3, 30.0, 3, false, &[public(2, 2), east]);
 }
 
 #[test]

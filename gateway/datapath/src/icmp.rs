@@ -9,6 +9,8 @@ use crate::packet::{ICMP, ICMPV6, Packet};
 const MAX_V4: usize = 576;
 /// The longest ICMP error over IPv6 (RFC 4443, 2.4 c).
 const MAX_V6: usize = 1280;
+/// What every link of IPv6 takes: hosts ignore word of less (RFC 8201, 4), and packets of this size always pass.
+const MIN_MTU_V6: u16 = 1280;
 /// Hops that a reply may take.
 const TTL: u8 = 64;
 
@@ -19,7 +21,7 @@ pub enum Trouble {
     Unreachable,
     /// It may not pass.
     Prohibited,
-    /// It is larger than this, bytes, and may not be fragmented.
+    /// It is larger than this, bytes, and may not be fragmented. Senders over IPv6 are told 1,280 at least.
     TooBig(u16),
 }
 
@@ -90,7 +92,7 @@ fn reply_v6(packet: &Packet<'_>, trouble: Trouble, from: Ipv6Addr, to: Ipv6Addr,
     let (kind, code, rest) = match trouble {
         Trouble::Unreachable => (1, 0, 0),
         Trouble::Prohibited => (1, 1, 0),
-        Trouble::TooBig(mtu) => (2, 0, u32::from(mtu)),
+        Trouble::TooBig(mtu) => (2, 0, u32::from(mtu.max(MIN_MTU_V6))),
     };
     let quoted = &packet.bytes()[..packet.bytes().len().min(MAX_V6 - 48)];
     // At most 1240.

@@ -144,14 +144,18 @@ impl Search {
         }
     }
 
-    /// The path came to life, or went down. A path that comes back may be another way: what it carries is tried anew.
+    /// The path came to life, or went down. A path that comes back may be another way: the last result is confirmed first, and
+    /// then, or where it does not pass any more, all is tried anew.
     pub fn handle_usable(&mut self, usable: bool, now: Time) {
         match (usable, self.phase) {
-            (true, Phase::Idle) if self.proven && self.mtu > BASE => {
-                self.phase = Phase::Found;
-                self.begin(self.mtu, now);
+            (true, Phase::Idle) => {
+                (self.phase, self.ceiling) = (Phase::Searching, self.max.saturating_add(1));
+                if self.proven && self.mtu > BASE {
+                    self.begin(self.mtu, now);
+                } else {
+                    self.advance(now);
+                }
             }
-            (true, Phase::Idle) => self.advance(now),
             (false, _) => (self.phase, self.trial, self.raise_at) = (Phase::Idle, None, None),
             (true, _) => {}
         }

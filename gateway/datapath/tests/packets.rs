@@ -202,6 +202,18 @@ proptest! {
 }
 
 #[test]
+fn nobody_is_told_of_less_than_every_ipv6_link_takes() {
+    for (((src, dst), from), least) in pairs().into_iter().zip(["10.1.0.1", "fd01::1"]).zip([0, 1280]) {
+        let (about, mut out) = (packet(src, dst, 17, &[9; 1400]), Vec::new());
+        for mtu in [576, 1200, 1279, 1280, 1281, 1400] {
+            assert!(icmp::reply(&Packet::parse(&about).unwrap(), Trouble::TooBig(mtu), ip(from), &mut out));
+            let told = Packet::parse(&out).unwrap().upper()[4..8].try_into().map(u32::from_be_bytes).unwrap();
+            assert_eq!(told, u32::from(mtu.max(least)), "{from}");
+        }
+    }
+}
+
+#[test]
 fn no_icmp_error_is_sent_about_errors_fragments_and_groups() {
     let mut out = Vec::new();
     let mut replies = |bytes: &[u8], from: &str| {

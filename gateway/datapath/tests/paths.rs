@@ -228,6 +228,34 @@ fn a_draining_gateway_is_left_while_it_still_answers() {
 }
 
 #[test]
+fn a_gateway_that_keeps_changing_its_mind_about_draining_is_left_and_taken_a_few_times_a_second() {
+    let mut world = World::new(&two());
+    world.run_busy(1_000);
+    let path = world.set.paths().next().unwrap().0;
+    world.events.clear();
+    for i in 0..10_000_u64 {
+        let ask = Probe {
+            kind: Kind::Ask,
+            seq: i + 1,
+            sent: world.now,
+            echo: 0,
+            draining: i % 2 == 0,
+            healthy: true,
+            rx_packets: 0,
+        };
+        world.set.handle_probe(path, &ask, world.now);
+        if i % 10 == 9 {
+            world.run(1);
+        }
+    }
+    world.draining.push("e1".to_owned());
+    world.run_busy(300);
+    let told = world.events.iter().filter(|e| matches!(e, PathEvent::Draining { .. })).count();
+    assert!((5..=15).contains(&told), "{told} in 1.3 s");
+    assert_eq!(world.used("10.2.0.9"), ["e2"], "its last word counts");
+}
+
+#[test]
 fn a_thousand_paths_never_ask_for_more_than_their_budget_and_one_of_them_is_judged_as_soon_as_ever() {
     let clusters = many(1000);
     let mut world = World::new(&clusters);
@@ -283,6 +311,33 @@ fn reconfiguration_keeps_the_life_of_what_stays() {
     world.apply(&[]);
     assert_eq!(world.set.paths().count(), 0);
     world.run(1_000);
+}
+
+#[test]
+fn what_happened_before_a_change_is_not_told_of_the_path_that_has_the_number_after_it() {
+    let mut world = World::new(&two());
+    world.run_busy(1_000);
+    world.events.clear();
+    let find = |world: &World, node: &str| {
+        world.set.paths().find(|(_, info)| info.gateway.as_str() == node).map(|(path, _)| path).unwrap()
+    };
+    let e1 = find(&world, "e1");
+    world.set.handle(e1, world.now, |life| life.handle_gone(world.now));
+    // Another change follows before anybody asked what happened.
+    let west = cluster("a-first", &["10.3.0.0/16"], vec![gateway("w1", 1, &[])]);
+    world.set.apply(&own(), &[west, two().remove(0)], world.now);
+    assert_ne!(find(&world, "e1"), e1, "it has another number");
+    let told: Vec<PathEvent> = std::iter::from_fn(|| world.set.poll_event()).collect();
+    for event in &told {
+        if let PathEvent::State { path, gateway, .. } | PathEvent::Mtu { path, gateway, .. } = event {
+            assert_eq!(world.set.info_of(*path).map(|info| &info.gateway), Some(gateway), "{told:?}");
+        }
+    }
+    assert!(
+        told.iter().any(|e| matches!(e, PathEvent::Failover { gateway, .. } if gateway.as_str() == "e1")),
+        "{told:?}"
+    );
+    assert_eq!(world.state("e1"), State::Down);
 }
 
 #[test]

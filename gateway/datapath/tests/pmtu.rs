@@ -217,6 +217,50 @@ fn a_silent_path_says_nothing_about_sizes() {
     assert_eq!((wire.search.mtu(), wire.search.phase()), (1320, Phase::Found));
 }
 
+/// The path goes down for a second and comes back by a way that takes `takes`: the sizes tried until it is settled, and the
+/// smallest in force meanwhile.
+fn flap(wire: &mut Wire, takes: u16) -> (Vec<u16>, u16) {
+    wire.search.handle_usable(false, wire.now);
+    wire.takes = 0;
+    wire.run(Duration::from_secs(1));
+    let before = wire.probes.len();
+    (wire.takes, wire.last_proof) = (takes, Some(wire.now));
+    wire.search.handle_usable(true, wire.now);
+    let mut least = wire.search.mtu();
+    while wire.search.phase() == Phase::Searching {
+        wire.step();
+        least = least.min(wire.search.mtu());
+    }
+    (wire.probes[before..].iter().map(|(_, size)| *size).collect(), least)
+}
+
+#[test]
+fn a_path_that_comes_back_by_a_wider_way_is_found_to_be_wider() {
+    for (first, tried) in [(1320, &[1320, 1420][..]), (BASE, &[1420][..])] {
+        let mut wire = Wire::new(first, 1420);
+        wire.settle();
+        assert_eq!(wire.search.mtu(), first);
+        assert_eq!(flap(&mut wire, 1420), (tried.to_vec(), first), "the last result first, then the largest");
+        assert_eq!((wire.search.mtu(), wire.search.phase()), (1420, Phase::Found));
+        assert_eq!(flap(&mut wire, 1420), (vec![1420], 1420), "nothing is left to be tried");
+    }
+}
+
+#[test]
+fn a_path_that_comes_back_by_the_same_way_keeps_its_size_meanwhile_and_is_tried_again_as_ever() {
+    let mut wire = Wire::new(1320, 1420);
+    wire.settle();
+    for _ in 0..3 {
+        let (_, least) = flap(&mut wire, 1320);
+        assert_eq!((least, wire.search.mtu(), wire.search.phase()), (1320, 1320, Phase::Found));
+    }
+    wire.takes = 1420;
+    wire.run(Duration::from_secs(590));
+    assert_eq!(wire.search.mtu(), 1320);
+    wire.run(Duration::from_secs(12));
+    assert_eq!((wire.search.mtu(), wire.search.phase()), (1420, Phase::Found));
+}
+
 #[test]
 fn a_path_below_the_base_is_said_to_be_one() {
     let mut wire = Wire::new(BASE - 1, 1420);

@@ -169,7 +169,7 @@ impl Tunnel {
     /// prefers them too.
     pub fn set_draining(&self, draining: bool) {
         if self.shared.draining.swap(draining, Ordering::Relaxed) != draining {
-            self.shared.announce();
+            self.shared.announce(None);
             self.shared.changed.notify_one();
         }
     }

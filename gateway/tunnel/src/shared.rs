@@ -275,10 +275,12 @@ impl Shared {
         self.lan_mtu.store(mtu, Ordering::Relaxed);
     }
 
-    /// Tells all lanes that some board changed.
-    pub(crate) fn announce(&self) {
-        self.epoch.fetch_add(1, Ordering::AcqRel);
-        self.ring_all();
+    /// Tells all lanes that some board changed, or what concerns all; the lane `by` knows. Returns the epoch before.
+    pub(crate) fn announce(&self, by: Option<usize>) -> u64 {
+        let before = self.epoch.fetch_add(1, Ordering::AcqRel);
+        let others = self.doors.iter().enumerate().filter(|(lane, _)| Some(*lane) != by);
+        others.for_each(|(_, door)| door.ring());
+        before
     }
 
     pub(crate) fn ring_all(&self) {
@@ -312,6 +314,17 @@ mod tests {
         assert_eq!(packets.try_iter().count(), RING);
         assert!(door.bell().read().unwrap() > 0);
         assert!(door.bell().read().is_err(), "it was silenced");
+    }
+
+    #[test]
+    fn who_announces_rings_the_others() {
+        let config = PathConfig { lane: 0, liveness: hawser_liveness::Config::default() };
+        let doors = (0..3).map(|_| Door::new(config).unwrap().0).collect();
+        let peers = crate::config::Peers::none(hawser_model::ClusterId::new("west").unwrap());
+        let shared = Shared::new(Snapshot::new(peers.into(), None, |_| 1420, Vec::new()), doors);
+        let rung = || [0, 1, 2].map(|lane| shared.doors[lane].bell().read().is_ok());
+        assert_eq!((shared.announce(Some(1)), rung()), (0, [true, false, true]));
+        assert_eq!((shared.announce(None), rung()), (1, [true; 3]));
     }
 
     #[test]

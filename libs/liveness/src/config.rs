@@ -33,7 +33,7 @@ pub struct Config {
     pub idle_interval: Duration,
     /// Probes at the idle pace are sent at whole multiples of this, so that those of many paths go together.
     pub idle_grain: Duration,
-    /// Between probes of a suspect.
+    /// Between probes of a suspect; longer where round trips are so long that too many would be under way.
     pub suspect_interval: Duration,
     /// An answer is missed after this or two round trips, whichever is longer.
     pub min_miss: Duration,
@@ -47,6 +47,8 @@ pub struct Config {
     pub false_alarm: f64,
     /// Two refusals of different packets within this are a verdict.
     pub refusal_window: Duration,
+    /// Between changes of the peer's drain that are taken in.
+    pub drain_apart: Duration,
     /// The first hold-down.
     pub hold_min: Duration,
     /// The longest hold-down.
@@ -71,6 +73,7 @@ impl Default for Config {
             max_unanswered: 25,
             false_alarm: 1e-9,
             refusal_window: Duration::from_millis(200),
+            drain_apart: Duration::from_millis(100),
             hold_min: Duration::from_secs(5),
             hold_max: Duration::from_secs(60),
             hold_decay: Duration::from_secs(60),

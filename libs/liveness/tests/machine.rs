@@ -293,11 +293,83 @@ fn a_plain_peer_lives_by_its_session() {
 fn the_peers_drain_is_told_once() {
     let mut path = up(Mode::Probes);
     while path.poll_event().is_some() {}
-    path.handle_drain(true);
-    path.handle_drain(true);
+    path.handle_drain(true, at(1_000));
+    path.handle_drain(true, at(1_001));
     assert!(path.peer_draining());
     assert_eq!(path.poll_event(), Some(Event::PeerDraining(true)));
     assert_eq!(path.poll_event(), None);
+}
+
+#[test]
+fn a_peer_that_keeps_changing_its_mind_is_followed_now_and_then_and_in_the_end() {
+    let mut path = up(Mode::Probes);
+    while path.poll_event().is_some() {}
+    let mut told = Vec::new();
+    for ms in 1_000..2_000 {
+        path.handle_timeout(at(ms));
+        if let Some(seq) = path.poll_probe(at(ms)) {
+            path.handle_probe_answer(seq, at(ms));
+        }
+        path.handle_drain(ms % 2 == 1, at(ms));
+        told.extend(std::iter::from_fn(|| path.poll_event()).map(|event| (ms, event)));
+    }
+    assert_eq!(told.first(), Some(&(1_001, Event::PeerDraining(true))), "the first change counts at once");
+    assert!((8..=10).contains(&told.len()), "{told:?}");
+    // The last word was "draining"; nothing more is heard.
+    let due = path.poll_timeout();
+    assert!(path.peer_draining() || due.is_some_and(|(due, _)| due <= at(2_100)), "{due:?}");
+    run(&mut path, 2_000, 2_100, true);
+    assert!(path.peer_draining());
+    // After a while of peace a change is prompt again.
+    path.handle_drain(false, at(2_200));
+    assert!(!path.peer_draining());
+}
+
+/// As [`run`], with a round trip of `rtt` ms; `answer` says for each probe's time whether it is answered.
+fn run_far(path: &mut Path, span: std::ops::Range<u64>, rtt: u64, answer: impl Fn(u64) -> bool) {
+    let mut wire = std::collections::VecDeque::new();
+    for ms in span {
+        while wire.front().is_some_and(|(due, _)| *due <= ms)
+            && let Some((_, seq)) = wire.pop_front()
+        {
+            path.handle_probe_answer(seq, at(ms));
+        }
+        path.handle_timeout(at(ms));
+        while let Some(seq) = path.poll_probe(at(ms)) {
+            if answer(ms) {
+                wire.push_back((ms + rtt, seq));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_path_with_round_trips_of_seconds_is_judged_too() {
+    for rtt in [700, 2_000, 5_000] {
+        let mut path = Path::new(Config::default(), at(0));
+        run_far(&mut path, 0..75_000, rtt, |ms| ms < 50_000);
+        assert_eq!(path.state(), State::Down, "{rtt}: {:?}", path.stats(at(75_000)));
+        let mut path = Path::new(Config::default(), at(0));
+        run_far(&mut path, 0..50_000, rtt, |_| true);
+        assert_eq!(path.state(), State::Up, "{rtt}");
+        // Suspected long before anything is overdue.
+        path.handle_hint(at(50_000));
+        run_far(&mut path, 50_000..50_000 + 3 * rtt, rtt, |_| false);
+        assert_eq!(path.state(), State::Down, "{rtt}: {:?}", path.stats(at(50_000 + 3 * rtt)));
+    }
+}
+
+#[test]
+fn a_loop_that_was_late_for_long_finds_a_dead_path_once_it_is_not() {
+    let mut path = up(Mode::Probes);
+    for ms in (1_000..20_000).step_by(60) {
+        path.handle_lag(at(ms), Duration::from_millis(59));
+        path.handle_timeout(at(ms));
+        while path.poll_probe(at(ms)).is_some() {}
+    }
+    assert_eq!(path.state(), State::Up, "nothing is held against it by a loop that lags");
+    run(&mut path, 20_000, 20_100, false);
+    assert_eq!((path.state(), path.reason()), (State::Down, Reason::Silent));
 }
 
 #[test]

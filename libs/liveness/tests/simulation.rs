@@ -210,7 +210,7 @@ proptest! {
 
     /// Any sequence of calls leaves a machine that wakes again and never in a busy loop.
     #[test]
-    fn any_input_is_survived(calls in proptest::collection::vec((0_u8..12, 0_u64..200, 0_u64..400), 1..300)) {
+    fn any_input_is_survived(calls in proptest::collection::vec((0_u8..13, 0_u64..200, 0_u64..400), 1..300)) {
         let mut now = Time::START;
         let mut path = Path::new(Config::default(), now);
         for (call, step_ms, x) in calls {
@@ -225,6 +225,7 @@ proptest! {
                 6 => path.handle_session(x % 2 == 0, now),
                 7 => path.release_hold(now),
                 8 => path.set_pace(if x % 2 == 0 { Pace::Idle } else { Pace::Normal }),
+                9 => path.handle_drain(x % 2 == 0, now),
                 _ => {
                     path.handle_timeout(now);
                     while path.poll_probe(now).is_some() {}

@@ -20,7 +20,7 @@ impl Gateway {
     pub(super) fn take(&mut self, said: &Envelope, now: Time) {
         let page = |gateway: &mut Self, page: &LivePage| {
             gateway.view.apply(said.instance, page);
-            gateway.path.handle_drain(gateway.view.draining());
+            gateway.path.handle_drain(gateway.view.draining(), now);
         };
         match &said.message {
             Message::Answer { seq, page: state, .. } => {

@@ -26,7 +26,7 @@ impl Lane {
             Datagram::Initiation { from: sender, stamp } => self.initiation(sender, stamp, from, around),
             Datagram::Response { stamp, keys } => self.response(stamp, keys, from, around),
             Datagram::Data { keys, counter, inner } => self.data((keys, counter), inner, from, at, around),
-            Datagram::Unreachable { to, quoted } => self.unreachable(to, quoted, around.now),
+            Datagram::Unreachable { to, quoted } => self.unreachable(to, quoted, around),
         }
     }
 
@@ -47,6 +47,7 @@ impl Lane {
                 continue;
             }
             pair.endpoint = Some(from);
+            pair.newest = pair.newest.max((keys, 0));
             pair.attempts.succeeded();
             if let Some((keys, counter)) = pair.session.seal() {
                 around.fx.datagrams.push((from, Datagram::Data { keys, counter, inner: Inner::Keepalive }));
@@ -67,7 +68,11 @@ impl Lane {
             session.open(seal.0, seal.1, now).then_some((index, was_ready))
         });
         let Some((index, was_ready)) = opened else { return };
-        self.pairs[index].endpoint = Some(from);
+        let pair = &mut self.pairs[index];
+        // What was under way on another way when the peer moved does not call it back there.
+        if seal > pair.newest {
+            (pair.newest, pair.endpoint) = (seal, Some(from));
+        }
         if !was_ready {
             self.established(index, now);
         }
@@ -97,17 +102,22 @@ impl Lane {
         around.fx.delivered.push((pair.remote.0, packet));
     }
 
-    fn unreachable(&mut self, to: Addr, quoted: u64, now: Time) {
+    fn unreachable(&mut self, to: Addr, quoted: u64, around: &mut Around<'_>) {
+        let now = around.now;
         let pairs = self.pairs.iter().filter(|p| p.endpoint == Some(to) && p.sends);
         let told: Vec<_> = pairs
-            .map(|p| (p.path, p.sent.iter().any(|(id, at)| *id == quoted && now.since(*at) <= QUOTED_WITHIN)))
+            .map(|p| (p, p.sent.iter().any(|(id, at)| *id == quoted && now.since(*at) <= QUOTED_WITHIN)))
+            .map(|(p, ours)| (p.path, p.remote.0, ours))
             .collect();
-        for (path, ours) in told {
+        for (path, host, ours) in told {
+            if ours {
+                around.board.of(host).refuse(self.index, now);
+            }
             self.paths.handle(path, now, |life| match ours {
                 true => life.handle_port_unreachable(quoted, now),
                 false => life.handle_hint(now),
             });
-            self.requested = true;
+            self.clock.request();
         }
     }
 }

@@ -1,18 +1,25 @@
-//! A lane's loop as `hawser-tunnel` runs it, without its devices: the same calls in the same order to the same path set,
-//! policy and codec, around a model of the session.
+//! A lane's loop after `hawser-tunnel`'s, without devices and threads: the same turn, the same clock, the same path set, policy
+//! and codec, around models of the session and of the board that lanes share. `inbound` and `outbound` are the packet paths,
+//! `timers` and `handshakes` what is done by the clock; each has its like there.
 //!
-//! `inbound` and `outbound` are the packet paths, `timers` handshakes, probes and verdicts.
+//! Left out, as compared with a real lane:
+//! - the path MTU, with its probes and ICMP's word of it: every packet passes;
+//! - superpackets, batches, bursts and what is dropped where they are too long: a turn takes all that waits;
+//! - rotation of keys, plain peers, floods, a look for a better address of a peer that is reached;
+//! - a configuration is taken over at once, also by a loop that stands still.
 
+mod handshakes;
 mod inbound;
 mod outbound;
-pub(crate) mod timers;
+mod timers;
 
+pub(crate) use handshakes::SEEK_AFTER;
 pub(crate) use inbound::quotable;
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv6Addr};
 
-use hawser_datapath::paths::lane_pairs;
+use hawser_datapath::paths::{Clock, lane_pairs};
 use hawser_datapath::{PathConfig, PathEvent, PathIndex, PathSet, Policy, probe};
 use hawser_liveness::{Config, Time};
 use hawser_model::{PrefixSet, RemoteCluster};
@@ -46,6 +53,8 @@ struct Pair {
     sends: bool,
     session: Session,
     endpoint: Option<Addr>,
+    /// The newest data so far: the number of its keys, and its counter.
+    newest: (u64, u64),
     attempts: Attempts,
     /// What was sent lately, by what an ICMP error may quote of it.
     sent: VecDeque<(u64, Time)>,
@@ -72,6 +81,8 @@ pub(crate) struct Effects {
     /// Packets for another lane of this gateway: (lane, to which host's path, packet).
     pub(crate) handed: Vec<(u8, HostId, Box<[u8]>)>,
     pub(crate) events: Vec<PathEvent>,
+    /// The lane showed a change.
+    pub(crate) published: bool,
     /// Packets that had no path, and the cluster.
     pub(crate) stranded: Vec<usize>,
     /// Packets that the policy or the tables refused, coming in and going out.
@@ -109,13 +120,9 @@ pub(crate) struct Lane {
     policy: Policy,
     pairs: Vec<Pair>,
     links: Vec<Option<Link>>,
-    // Timers.
-    next: Time,
-    tick: Time,
-    publish: Time,
-    requested: bool,
-    epoch: u64,
-    // Sources.
+    clock: Clock,
+    /// How far it has read what other lanes found; none: all is to be read anew.
+    epoch: Option<u64>,
     inbox: VecDeque<(Time, Addr, Datagram)>,
     tun: VecDeque<Box<[u8]>>,
     ring: VecDeque<(HostId, Box<[u8]>)>,
@@ -136,11 +143,8 @@ impl Lane {
             policy: Policy::default(),
             pairs: Vec::new(),
             links: Vec::new(),
-            next: now,
-            tick: now,
-            publish: now,
-            requested: true,
-            epoch: 0,
+            clock: Clock::new(now),
+            epoch: None,
             inbox: VecDeque::new(),
             tun: VecDeque::new(),
             ring: VecDeque::new(),
@@ -156,7 +160,6 @@ impl Lane {
             return Err(format!("prefixes were left out: {skipped:?}"));
         }
         self.policy = Policy::new(self.paths.forwarding(now).prefixes().clone(), config.hosts.iter().copied());
-        self.paths.set_own(config.draining, true);
         let mut old = std::mem::take(&mut self.pairs);
         self.links.clear();
         for (path, info) in self.paths.paths() {
@@ -180,11 +183,16 @@ impl Lane {
             let draining = self.paths.path_row(path, now).is_some_and(|row| row.draining);
             self.links.push(sender.map(|sender| Link { to, sender, hints, draining }));
         }
-        for path in 0..self.links.len() {
-            let ready = self.links[path].is_some_and(|link| self.pairs[link.sender].session.ready());
-            self.paths.handle(path as PathIndex, now, |life| life.handle_session(ready, now));
+        // What was handed over counts paths as they were.
+        self.ring.clear();
+        for (path, link) in (0..).zip(&self.links) {
+            let ready = link.is_some_and(|link| self.pairs[link.sender].session.ready());
+            if self.paths.has_session(path) != ready {
+                self.paths.handle(path, now, |life| life.handle_session(ready, now));
+            }
         }
-        self.requested = true;
+        self.epoch = None;
+        self.clock.reconfigured();
         Ok(())
     }
 
@@ -220,9 +228,16 @@ impl Lane {
         self.run_timers(around);
     }
 
-    /// When the loop wants to be woken.
-    pub(crate) fn next(&self, now: Time) -> Time {
-        if self.requested { now } else { self.next }
+    /// Until when the loop waits for packets.
+    pub(crate) fn due(&self) -> Time {
+        self.clock.due()
+    }
+
+    /// The path's session, if packets can be sealed by it now.
+    fn ready_sender(&self, path: PathIndex) -> Option<usize> {
+        let sender = self.links.get(usize::from(path)).copied().flatten()?.sender;
+        let pair = &self.pairs[sender];
+        (pair.session.ready() && pair.endpoint.is_some()).then_some(sender)
     }
 
     /// The paths of this lane: to which host, and how each stands.
@@ -244,6 +259,7 @@ impl Pair {
             sends: false,
             session: Session::default(),
             endpoint: None,
+            newest: (0, 0),
             attempts: Attempts::new(now),
             sent: VecDeque::new(),
         }

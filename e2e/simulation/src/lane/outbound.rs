@@ -37,33 +37,35 @@ impl Lane {
 
     fn send(&mut self, path: PathIndex, packet: Box<[u8]>, around: &mut Around<'_>) {
         let Some(link) = self.links.get(usize::from(path)).copied().flatten() else { return };
-        let pair = &self.pairs[link.sender];
-        if !pair.session.ready() || pair.endpoint.is_none() {
-            let stand_in = around.board.notes.get(&link.to).and_then(|n| n.stand_in(self.index, Time::START));
-            if let Some(lane) = stand_in {
-                around.fx.handed.push((lane, link.to, packet));
+        match self.ready_sender(path) {
+            Some(sender) => self.send_by(path, sender, link.to, packet, around),
+            None => {
+                let helper = around.board.notes.get(&link.to).and_then(|n| n.helper(self.index, Time::START));
+                around.fx.handed.extend(helper.map(|lane| (lane, link.to, packet)));
             }
-            return;
         }
+    }
+
+    fn send_by(&mut self, path: PathIndex, sender: usize, to: HostId, packet: Box<[u8]>, around: &mut Around<'_>) {
         let len = packet.len() as u64;
-        self.seal(link.sender, Inner::Packet(packet), around);
-        around.fx.sent.push(link.to);
+        self.seal(sender, Inner::Packet(packet), around);
+        around.fx.sent.push(to);
         self.paths.handle_sent(path, 1, len, around.now);
     }
 
     /// This lane has no path to a cluster: another may have one.
     fn no_path(&mut self, cluster: u16, packet: Box<[u8]>, around: &mut Around<'_>) {
         let now = around.now;
-        let stand_in = (0..).zip(&self.links).find_map(|(path, link)| {
+        let helper = (0..).zip(&self.links).find_map(|(path, link)| {
             let link = (*link)?;
             self.paths.info_of(path).filter(|info| info.cluster_index == cluster)?;
             let fell = match self.paths.state(path) {
                 Some(State::Down) => self.paths.since(path).unwrap_or(now),
                 _ => Time::START,
             };
-            Some((around.board.notes.get(&link.to)?.stand_in(self.index, fell)?, link.to))
+            Some((around.board.notes.get(&link.to)?.helper(self.index, fell)?, link.to))
         });
-        match stand_in {
+        match helper {
             Some((lane, to)) => around.fx.handed.push((lane, to, packet)),
             None => {
                 let id = self.paths.paths().find(|(_, i)| i.cluster_index == cluster).map(|(_, i)| &i.cluster);
@@ -74,12 +76,9 @@ impl Lane {
 
     /// Sends what another lane left here.
     pub(super) fn handed_over(&mut self, to: HostId, packet: Box<[u8]>, around: &mut Around<'_>) {
-        let found = (0..).zip(&self.links).find(|(_, link)| link.is_some_and(|l| l.to == to));
-        let Some((path, Some(link))) = found.map(|(path, link)| (path, *link)) else { return };
-        if self.pairs[link.sender].session.ready() && self.pairs[link.sender].endpoint.is_some() {
-            let len = packet.len() as u64;
-            self.seal(link.sender, Inner::Packet(packet), around);
-            self.paths.handle_sent(path, 1, len, around.now);
+        let path = (0..).zip(&self.links).find(|(_, link)| link.is_some_and(|l| l.to == to)).map(|(path, _)| path);
+        if let Some((path, sender)) = path.and_then(|path| Some((path, self.ready_sender(path)?))) {
+            self.send_by(path, sender, to, packet, around);
         }
     }
 

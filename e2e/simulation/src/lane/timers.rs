@@ -1,55 +1,73 @@
-//! What a lane does by the clock: sessions, handshakes, probes, verdicts, and telling the others.
-
-use std::time::Duration;
+//! What a lane does by the clock: sessions, probes, verdicts, and telling the others. When is `hawser_datapath::paths::Clock`'s
+//! to say, as in the real lane; `handshakes` are apart.
 
 use hawser_datapath::PathEvent;
+use hawser_datapath::paths::Job;
 use hawser_datapath::probe::{Kind, Probe};
 use hawser_liveness::{State, Time};
 
 use super::{Around, Lane};
-use crate::topology::HostId;
-use crate::underlay::{Addr, Datagram, Inner};
+use crate::board::Published;
+use crate::underlay::Inner;
 
-const TICK: Duration = Duration::from_millis(100);
-const PUBLISH: Duration = Duration::from_millis(250);
-const RENEW_AFTER: Duration = Duration::from_secs(150);
-/// Silence of a path with a session before handshakes are tried everywhere again.
-pub(crate) const SEEK_AFTER: Duration = Duration::from_secs(1);
+/// Probes sent in one turn.
+const AT_ONCE: u32 = 16;
 
 impl Lane {
     pub(super) fn run_timers(&mut self, around: &mut Around<'_>) {
         let now = around.now;
-        let news = around.board.epoch != self.epoch;
-        if now < self.next && !self.requested && !news {
+        let epoch = around.board.epoch;
+        let news = self.epoch != Some(epoch);
+        let Some(turn) = self.clock.turn(self.next_of_paths(), news, now) else { return };
+        if turn.job == Job::Change {
             return;
         }
-        self.paths.handle_lag(now, now.since(self.next));
-        self.requested = false;
+        self.paths.handle_lag(now, turn.lag);
         if news {
-            self.epoch = around.board.epoch;
+            self.epoch = Some(epoch);
             self.read_board(around);
         }
-        if now >= self.tick {
-            self.tick = now + TICK;
-            self.tick_sessions(around);
-        }
-        self.handshakes(around);
-        self.paths.handle_timeout(now);
-        while let Some((path, probe)) = self.paths.poll_probe(now) {
-            if let Some(link) = self.links.get(usize::from(path)).copied().flatten() {
-                self.send_probe(link.sender, &probe, around);
+        let more = match turn.job {
+            Job::Sessions => {
+                self.tick_sessions(around);
+                true
             }
-        }
+            Job::Publish => {
+                self.publish(around);
+                true
+            }
+            Job::Ask | Job::Change => self.ask(around),
+        };
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event, around);
         }
-        if now >= self.publish {
-            self.publish(around);
-        }
-        let probes = self.paths.poll_timeout().map_or(self.tick, |(at, _)| at);
-        self.next = probes.min(self.tick).min(self.publish);
+        self.clock.rest(self.next_of_paths(), more, now);
     }
 
+    fn next_of_paths(&self) -> Option<Time> {
+        self.paths.poll_timeout().map(|(at, _)| at)
+    }
+
+    /// Judges paths, begins handshakes and sends probes, as many as are due; true when some are left.
+    fn ask(&mut self, around: &mut Around<'_>) -> bool {
+        let now = around.now;
+        if self.clock.seeks(now) {
+            self.handshakes(around);
+        }
+        self.paths.handle_timeout(now);
+        let mut left = AT_ONCE;
+        while left > 0
+            && let Some((path, probe)) = self.paths.poll_probe(now)
+        {
+            left -= 1;
+            if let Some(sender) = self.ready_sender(path) {
+                self.send_probe(sender, &probe, around);
+            }
+        }
+        left == 0
+    }
+
+    /// Sessions' own timers.
     fn tick_sessions(&mut self, around: &mut Around<'_>) {
         let now = around.now;
         for index in 0..self.pairs.len() {
@@ -59,7 +77,10 @@ impl Lane {
             }
             match (was_ready, self.pairs[index].session.ready()) {
                 (false, true) => self.established(index, now),
-                (true, false) => self.session_changed(index, false, now),
+                (true, false) => {
+                    self.session_changed(index, now);
+                    self.clock.seek();
+                }
                 _ => {}
             }
         }
@@ -68,85 +89,54 @@ impl Lane {
     /// A session came to be.
     pub(super) fn established(&mut self, pair: usize, now: Time) {
         self.pairs[pair].attempts.succeeded();
-        self.session_changed(pair, true, now);
+        self.session_changed(pair, now);
     }
 
-    fn session_changed(&mut self, pair: usize, alive: bool, now: Time) {
+    /// A session came or went.
+    fn session_changed(&mut self, pair: usize, now: Time) {
         let pair = &self.pairs[pair];
         if pair.sends {
+            let alive = pair.session.ready();
             self.paths.handle(pair.path, now, |life| life.handle_session(alive, now));
-            self.requested = true;
+            self.clock.request();
         }
-    }
-
-    fn is_lost(&self, pair: usize, now: Time) -> bool {
-        let pair = &self.pairs[pair];
-        let silent = match self.paths.state(pair.path) {
-            Some(State::Down) => self.paths.since(pair.path).map(|at| now.since(at)),
-            Some(State::Unknown) => pair.session.age(now),
-            _ => None,
-        };
-        pair.sends && silent.is_some_and(|silent| silent >= SEEK_AFTER)
-    }
-
-    fn handshakes(&mut self, around: &mut Around<'_>) {
-        let now = around.now;
-        for index in 0..self.pairs.len() {
-            let pair = &mut self.pairs[index];
-            if !pair.attempts.due(now) {
-                continue;
-            }
-            let (ready, age) = (pair.session.ready(), pair.session.age(now));
-            let everywhere = !ready || self.is_lost(index, now);
-            if everywhere || age.is_some_and(|age| age >= RENEW_AFTER) {
-                self.pairs[index].attempts.made(now);
-                self.initiate(index, everywhere, around);
-            }
-        }
-    }
-
-    /// One message to the endpoint while it works, else to all candidates.
-    fn initiate(&mut self, pair: usize, everywhere: bool, around: &mut Around<'_>) {
-        let from = (around.host, self.index);
-        let pair = &mut self.pairs[pair];
-        let candidate = around.candidates[pair.remote.0].map(|a| Addr { port: pair.remote.1, ..a });
-        let targets = match pair.endpoint {
-            Some(endpoint) if !everywhere || candidate == Some(endpoint) => [Some(endpoint), None],
-            endpoint => [candidate, endpoint],
-        };
-        if targets == [None, None] {
-            return;
-        }
-        let stamp = pair.session.initiate(around.now.as_nanos(), around.now);
-        let message = |to| (to, Datagram::Initiation { from, stamp });
-        around.fx.datagrams.extend(targets.into_iter().flatten().map(message));
     }
 
     /// What other lanes found.
     fn read_board(&mut self, around: &Around<'_>) {
-        for path in 0..self.links.len() {
-            let Some(link) = &mut self.links[path] else { continue };
-            let hints = around.board.notes.get(&link.to).map_or(0, |n| n.hints);
-            if std::mem::replace(&mut link.hints, hints) != hints {
-                self.paths.handle(path as u16, around.now, |life| life.handle_hint(around.now));
+        let now = around.now;
+        self.paths.set_own(around.board.draining, true);
+        for (path, link) in (0..).zip(&mut self.links) {
+            let Some(link) = link else { continue };
+            let Some(notes) = around.board.notes.get(&link.to) else { continue };
+            if std::mem::replace(&mut link.hints, notes.hints) != notes.hints {
+                self.paths.handle(path, now, |life| life.handle_hint(now));
+            }
+            if let Some(at) = notes.refused(self.index) {
+                self.paths.handle(path, now, |life| life.handle_sibling_refusal(at, now));
             }
         }
     }
 
     fn path_event(&mut self, event: PathEvent, around: &mut Around<'_>) {
+        self.clock.changed();
         match &event {
             PathEvent::State { path, to, .. } => {
                 if let Some(link) = self.links.get(usize::from(*path)).copied().flatten() {
-                    self.post(link.to, *path, *to, around);
+                    around.board.of(link.to).set(self.index, *to);
+                    self.announce(around);
+                }
+                if *to == State::Down {
+                    self.clock.seek();
                 }
             }
             PathEvent::Hint { cluster, gateway } => {
                 let path = self.paths.find(cluster, gateway).map(usize::from);
                 if let Some(Some(link)) = path.and_then(|p| self.links.get_mut(p)) {
-                    let notes = around.board.notes.entry(link.to).or_default();
+                    let notes = around.board.of(link.to);
                     notes.hints += 1;
                     link.hints = notes.hints;
-                    around.board.epoch += 1;
+                    self.announce(around);
                 }
             }
             PathEvent::Draining { cluster, gateway, draining } => {
@@ -160,24 +150,23 @@ impl Lane {
         around.fx.events.push(event);
     }
 
-    fn post(&self, to: HostId, path: u16, state: State, around: &mut Around<'_>) {
-        let now = around.now;
-        let proof = self.paths.path_row(path, now).and_then(|row| row.proof).map(|age| now.before(age));
-        around.board.post(to, self.index, state, self.paths.since(path).unwrap_or(now), proof);
+    /// Tells the other lanes that the board changed.
+    fn announce(&mut self, around: &mut Around<'_>) {
+        let before = around.board.announce();
+        if self.epoch == Some(before) {
+            self.epoch = Some(before + 1);
+        }
     }
 
-    /// Lets the other lanes see this lane's proofs.
+    /// Lets the gateway and the other lanes see this lane's figures.
     fn publish(&mut self, around: &mut Around<'_>) {
-        self.publish = around.now + PUBLISH;
-        if self.lanes == 1 {
-            return;
+        let now = around.now;
+        for (path, link) in (0..).zip(&self.links) {
+            let (Some(link), Some(state)) = (link, self.paths.state(path)) else { continue };
+            let (since, proof) = (self.paths.since(path).unwrap_or(now), self.paths.last_proof(path));
+            around.board.of(link.to).publish(self.index, Published { state, since, proof });
         }
-        let epoch = around.board.epoch;
-        for path in 0..self.links.len() as u16 {
-            let (Some(link), Some(state)) = (self.links[usize::from(path)], self.paths.state(path)) else { continue };
-            self.post(link.to, path, state, around);
-        }
-        around.board.epoch = epoch;
+        around.fx.published |= self.clock.published(self.links.len() as u32, now);
     }
 
     fn send_probe(&mut self, pair: usize, probe: &Probe, around: &mut Around<'_>) {
@@ -188,7 +177,7 @@ impl Lane {
     pub(super) fn probed(&mut self, index: usize, probe: &Probe, at: Time, around: &mut Around<'_>) {
         let pair = &self.pairs[index];
         let answer = if pair.sends {
-            self.requested = true;
+            self.clock.request();
             self.paths.handle_probe(pair.path, probe, at)
         } else {
             (probe.kind == Kind::Ask).then(|| self.paths.answer(None, probe))

@@ -88,6 +88,7 @@ impl World {
         let Instructions { clusters, .. } = &machine.instructions;
         let known: Vec<usize> = clusters.iter().map(|c| Topology::cluster_of(&c.id)).collect();
         let Some(process) = &mut machine.process else { return };
+        process.board.draining = machine.instructions.draining;
         let applied: Result<(), String> =
             process.lanes.iter_mut().try_for_each(|lane| lane.apply(&machine.instructions, &process.board, now));
         process.board.notes.retain(|to, _| known.contains(&self.topology.hosts[*to].cluster));

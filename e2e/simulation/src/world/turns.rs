@@ -74,7 +74,7 @@ impl World {
             candidates: &self.candidates,
             fx: &mut fx,
         });
-        let next = turning.next(now).max(now + Duration::from_nanos(1));
+        let next = turning.due().max(now + Duration::from_nanos(1));
         let news = process.board.epoch != epoch;
         self.wake_at(host, lane, next);
         self.follow(host, lane, &mut fx);
@@ -102,7 +102,7 @@ impl World {
         for (to, datagram) in fx.datagrams.drain(..) {
             self.send(host, from, to, datagram);
         }
-        if !fx.events.is_empty() {
+        if std::mem::take(&mut fx.published) {
             self.speak_up(host);
         }
         for event in fx.events.drain(..) {

@@ -79,3 +79,14 @@ pub enum PathEvent {
         draining: bool,
     },
 }
+
+impl PathEvent {
+    /// The path that it names by its number.
+    #[must_use]
+    pub fn path(&self) -> Option<PathIndex> {
+        match self {
+            Self::State { path, .. } | Self::Mtu { path, .. } => Some(*path),
+            Self::Hint { .. } | Self::Failover { .. } | Self::Cluster { .. } | Self::Draining { .. } => None,
+        }
+    }
+}

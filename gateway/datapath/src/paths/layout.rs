@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hawser_liveness::Time;
+use hawser_liveness::{Config, Mode, Time};
 use hawser_model::{Gateway, PrefixSet, RemoteCluster};
 
 use crate::forwarding::PathIndex;
@@ -83,11 +83,13 @@ impl<'a> Layout<'a> {
     pub fn of_lane(&self, cfg: &PathConfig, now: Time) -> LanePaths {
         let mut clusters: Vec<Cluster> = self.clusters.iter().map(|cluster| Cluster::new(cluster, now)).collect();
         let mut slots = Vec::with_capacity(self.gateways.len());
-        let liveness = cfg.liveness.among(self.gateways.len());
+        let numbers = |mode| Arc::new(Config { mode, ..cfg.liveness.among(self.gateways.len()) });
+        let (probed, plain) = (numbers(Mode::ProbesInSession), numbers(Mode::SessionOnly));
         for (path, &(index, place)) in (0..PathIndex::MAX).zip(&self.gateways) {
             let cluster = &self.clusters[usize::from(index)];
             let gateway = &cluster.gateways[place];
             clusters[usize::from(index)].paths.push(path);
+            let liveness = Arc::clone(if gateway.probes { &probed } else { &plain });
             slots.push(Box::new(Slot::new(info(cfg.lane, index, cluster, gateway), liveness, now).with(gateway)));
         }
         LanePaths { slots, clusters, selector: self.selector.clone() }

@@ -8,9 +8,11 @@
 //! - [`layout`]: what another configuration makes of it, worked out beforehand; `places` finds what stays.
 //! - [`event`]: what it reports as it happens.
 //! - [`report`]: what it reports when asked.
+//! - [`clock`]: when the lane's loop drives it, and does what else is due.
 //! - `slot`: one path; its MTU is [`crate::pmtu`]'s. `timers`: deadlines. `budget`: how many probes are sent.
 
 mod budget;
+pub mod clock;
 pub mod event;
 pub mod layout;
 pub(crate) mod places;
@@ -19,6 +21,7 @@ pub mod set;
 mod slot;
 mod timers;
 
+pub use clock::{Clock, Job};
 pub use event::PathEvent;
 pub use layout::{LanePaths, Layout, Leftovers};
 pub use report::{ClusterRow, PathRow};

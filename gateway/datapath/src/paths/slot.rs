@@ -1,6 +1,8 @@
 //! One path of a lane: its identity, its life, its counts.
 
-use hawser_liveness::{Config, Mode, Path, Reason, State, Stats, Time};
+use std::sync::Arc;
+
+use hawser_liveness::{Config, Path, Reason, State, Stats, Time};
 use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
@@ -80,16 +82,15 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    pub(crate) fn new(info: PathInfo, liveness: Config, now: Time) -> Self {
-        let mode = if info.probes { Mode::ProbesInSession } else { Mode::SessionOnly };
+    pub(crate) fn new(info: PathInfo, liveness: Arc<Config>, now: Time) -> Self {
         Self {
             weight: 1,
             preferred: Vec::new(),
-            life: Path::new(Config { mode, ..liveness }, now),
+            size: Search::new(liveness.first_seq),
+            life: Path::new(liveness, now),
             mirror: info.hand_over.then_some((State::Unknown, now)),
             armed: None,
             claim: None,
-            size: Search::new(liveness.first_seq),
             sizing: false,
             counts: Counts::default(),
             hash: path_hash(&info),
@@ -108,7 +109,7 @@ impl Slot {
         (self.info.cluster_index, self.info.remote_key) = (cluster_index, remote_key);
         self.info.remote_next_key = remote_next_key;
         self.weight = new.weight;
-        self.life.set_idle_interval(&new.life);
+        self.life.share_config(&new.life);
         std::mem::swap(&mut self.preferred, &mut new.preferred);
         (self.armed, self.sizing) = (None, false);
     }

@@ -30,6 +30,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
+use hawser_datapath::paths::Clock;
 use hawser_datapath::{Counters, Fair, Limiter, PathSet, Policy};
 use hawser_liveness::Time;
 use hawser_model::IpFamily;
@@ -43,10 +44,10 @@ use self::buffers::{TunPackets, TunWrites};
 use self::load::{Load, Work};
 use self::peers::Peers;
 use self::sources::{Ready, Sources, tun_fd};
-use self::timers::Timers;
 use crate::raw::RawSender;
 use crate::session::Session as _;
 use crate::shared::{Change, Handover, Shared};
+use crate::status::LaneStatus;
 use crate::udp::{LaneSocket, RECEIVE_MAX};
 
 /// What a lane owns from its start.
@@ -70,7 +71,11 @@ pub(crate) struct Lane {
     paths: PathSet,
     policy: Policy,
     peers: Peers,
-    timers: Timers,
+    timers: Clock,
+    /// How far it has read what other lanes found; none: all is to be read anew.
+    epoch: Option<u64>,
+    /// Figures published before, whose memory is used again.
+    spare: LaneStatus,
     counters: Arc<Counters>,
     limiter: Limiter,
     /// One for each socket.
@@ -96,7 +101,9 @@ impl Lane {
             peers: Peers::new(parts.index, shared.doors.len(), snapshot),
             paths,
             policy: Policy::default(),
-            timers: Timers::new(now),
+            timers: Clock::new(now),
+            epoch: None,
+            spare: LaneStatus::default(),
             counters: Arc::clone(&shared.counters[parts.index]),
             limiter: Limiter::new(),
             fair: Default::default(),
@@ -175,7 +182,8 @@ impl Lane {
         self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
         self.tell_sessions(now);
         // What others said meanwhile may have been heard before there was a path that it was about.
-        self.timers.changed();
+        self.epoch = None;
+        self.timers.reconfigured();
         self.load.changed(&work);
     }
 

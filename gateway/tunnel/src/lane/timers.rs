@@ -1,8 +1,9 @@
-//! What a lane does by the clock: sessions, probes, verdicts, and telling the others. `handshakes` are apart.
+//! What a lane does by the clock: sessions, probes, verdicts, and telling the others. When is `hawser_datapath::paths::Clock`'s
+//! to say; `handshakes` are apart.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
+use hawser_datapath::paths::Job;
 use hawser_datapath::probe::{self, Probe};
 use hawser_datapath::{DropReason, PathEvent, PathIndex, pmtu};
 use hawser_liveness::{State, Time};
@@ -11,138 +12,53 @@ use super::Lane;
 use super::handshakes::ANSWERS;
 use super::load::Work;
 use crate::session::{MESSAGE_MAX, SEAL_OVERHEAD, Session as _};
-use crate::status::{LanePath, LaneStatus, NextKey};
-
-/// Between looks at sessions' own timers.
-const TICK: Duration = Duration::from_millis(250);
-/// Between publications of figures, and as much more per path; changes are published at once,
-const PUBLISH: Duration = Duration::from_millis(250);
-const PUBLISH_PER_PATH: Duration = Duration::from_millis(1);
-/// but for so long, per path, after the last publication.
-const PAUSE_PER_PATH: Duration = Duration::from_micros(50);
+use crate::status::{LanePath, NextKey};
 
 /// Probes sent in one turn.
 const AT_ONCE: u32 = 16;
-
-/// When what is due.
-pub(super) struct Timers {
-    next: Time,
-    tick: Time,
-    /// When pairs are looked through for handshakes to begin.
-    seek: Time,
-    publish: Time,
-    /// Changes are published no sooner than this.
-    published: Time,
-    /// When the rest of some look for a better candidate is due.
-    pub(super) late: Option<Time>,
-    /// Figures published before, whose memory is used again.
-    spare: LaneStatus,
-    epoch: u64,
-    /// A configuration was taken over: that was this turn's work.
-    after_change: bool,
-    /// Look at once: `next` is no deadline that was missed then.
-    requested: bool,
-    changed: bool,
-}
-
-impl Timers {
-    pub(super) fn new(now: Time) -> Self {
-        Self {
-            next: now,
-            tick: now,
-            seek: now,
-            publish: now,
-            published: now,
-            late: None,
-            spare: LaneStatus::default(),
-            after_change: false,
-            epoch: 0,
-            requested: true,
-            changed: true,
-        }
-    }
-
-    /// Works out when something is due next; paths' own next is `paths`.
-    fn schedule(&mut self, paths: Option<Time>, now: Time) {
-        if self.changed {
-            self.publish = self.publish.min(self.published);
-        }
-        let dues = [paths, Some(self.tick), Some(self.seek), Some(self.publish), self.late];
-        let next = dues.into_iter().flatten().min().unwrap_or(self.tick);
-        // What is due already is due now: the loop is not late for it, or silence would prove nothing.
-        self.next = next.max(now);
-    }
-
-    /// Until when the lane may wait for packets.
-    pub(super) fn due(&self) -> Time {
-        if self.requested { Time::START } else { self.next }
-    }
-
-    /// Something happened that timers should see at once.
-    pub(super) fn request(&mut self) {
-        self.requested = true;
-    }
-
-    /// Who needs a handshake is looked at again in a while.
-    pub(super) fn seek_after(&mut self, pause: Duration, now: Time) {
-        self.seek = now + pause;
-    }
-
-    /// A session may be wanted that was not before.
-    pub(super) fn seek(&mut self) {
-        (self.requested, self.seek) = (true, Time::START);
-    }
-
-    /// A configuration was taken over: all is looked at anew in the next turn, what other lanes found as well.
-    pub(super) fn changed(&mut self) {
-        (self.after_change, self.changed, self.epoch) = (true, true, self.epoch.wrapping_sub(1));
-        self.seek();
-    }
-}
 
 impl Lane {
     /// Does what is due.
     pub(super) fn run_timers(&mut self) {
         let now = self.shared.now();
         let epoch = self.shared.epoch.load(Ordering::Acquire);
-        let news = epoch != self.timers.epoch;
-        if now < self.timers.next && !self.timers.requested && !news {
-            return;
-        }
-        if std::mem::take(&mut self.timers.after_change) {
-            self.load.timers_ran(&Work::begin());
-            return;
-        }
+        let news = self.epoch != Some(epoch);
+        let Some(turn) = self.timers.turn(self.next_of_paths(), news, now) else { return };
         let work = Work::begin();
-        self.paths.handle_lag(now, now.since(self.timers.next));
-        self.timers.requested = false;
+        if turn.job == Job::Change {
+            return self.load.timers_ran(&work);
+        }
+        self.paths.handle_lag(now, turn.lag);
         if news {
-            self.timers.epoch = epoch;
+            self.epoch = Some(epoch);
             self.read_boards(now);
         }
         // What takes long with many peers has a turn of its own: packets that wait go between.
-        let (changed, published) = (self.timers.changed, self.timers.published);
-        let more = if now >= self.timers.tick {
-            self.timers.tick = now + TICK;
-            self.tick_sessions(now);
-            true
-        } else if now >= self.timers.publish || (changed && now >= published) {
-            self.publish(now);
-            true
-        } else {
-            self.ask(now)
+        let more = match turn.job {
+            Job::Sessions => {
+                self.tick_sessions(now);
+                true
+            }
+            Job::Publish => {
+                self.publish(now);
+                true
+            }
+            Job::Ask | Job::Change => self.ask(now),
         };
         while let Some(event) = self.paths.poll_event() {
             self.path_event(event);
         }
-        self.timers.schedule(self.paths.poll_timeout().map(|(at, _)| at), now);
-        self.timers.requested |= more;
+        self.timers.rest(self.next_of_paths(), more, now);
         self.load.timers_ran(&work);
+    }
+
+    fn next_of_paths(&self) -> Option<Time> {
+        self.paths.poll_timeout().map(|(at, _)| at)
     }
 
     /// Judges paths, begins handshakes and sends probes, as many as are due; true when some are left.
     fn ask(&mut self, now: Time) -> bool {
-        if now >= self.timers.seek || self.timers.late.is_some_and(|late| now >= late) {
+        if self.timers.seeks(now) {
             self.handshakes(now);
         }
         self.paths.handle_timeout(now);
@@ -244,7 +160,7 @@ impl Lane {
     }
 
     fn path_event(&mut self, event: PathEvent) {
-        self.timers.changed = true;
+        self.timers.changed();
         match event {
             PathEvent::State { path, cluster, gateway, from, to, reason, .. } => {
                 let brief = to == State::Suspect || (from == State::Suspect && to == State::Up);
@@ -263,7 +179,7 @@ impl Lane {
                 let Some(spec) = self.peers.link(path).map(|link| link.spec) else { return };
                 let hints = self.peers.snapshot.paths[spec].board.hint();
                 self.peers.saw_hints(path, hints);
-                self.shared.announce();
+                self.announce();
             }
             PathEvent::Failover { cluster, gateway, took, .. } => {
                 tracing::info!(lane = self.index, %cluster, %gateway, ?took, "flows moved off a dead path");
@@ -274,18 +190,27 @@ impl Lane {
             PathEvent::Mtu { path, cluster, gateway, from, to } => {
                 tracing::info!(lane = self.index, %cluster, %gateway, from, to, "path MTU");
                 self.post_mtu(path);
-                self.shared.announce();
+                self.announce();
             }
             PathEvent::Cluster { .. } => {}
         }
     }
 
+    /// Tells the other lanes that a board changed.
+    fn announce(&mut self) {
+        let before = self.shared.announce(Some(self.index));
+        // What a lane says itself is no news to it.
+        if self.epoch == Some(before) {
+            self.epoch = Some(before.wrapping_add(1));
+        }
+    }
+
     /// Shows a path's state to the other lanes.
-    fn post(&self, path: PathIndex, state: State) {
+    fn post(&mut self, path: PathIndex, state: State) {
         let Some(link) = self.peers.link(path).filter(|l| l.sender.is_some()) else { return };
         self.peers.snapshot.paths[link.spec].board.set(self.index, Some(state));
         self.post_mtu(path);
-        self.shared.announce();
+        self.announce();
     }
 
     /// Shows what a path takes from here, while it is in use.
@@ -338,7 +263,7 @@ impl Lane {
 
     /// Lets control and the other lanes see this lane's figures.
     pub(super) fn publish(&mut self, now: Time) {
-        let mut status = std::mem::take(&mut self.timers.spare);
+        let mut status = std::mem::take(&mut self.spare);
         status.paths.clear();
         status.clusters.clear();
         status.paths.reserve(self.peers.snapshot.paths.len());
@@ -362,33 +287,12 @@ impl Lane {
                 row,
             });
         }
-        // A thousand paths that come up one after another are not a thousand rows each time.
-        let paths = status.paths.len() as u32;
-        self.timers.published = now + PAUSE_PER_PATH * paths;
-        self.timers.publish = now + PUBLISH + PUBLISH_PER_PATH * paths;
+        let changed = self.timers.published(status.paths.len() as u32, now);
         status.clusters.extend(self.paths.cluster_rows(now));
         (status.revision, status.at, status.load) = (self.peers.snapshot.revision, now, self.load.told());
-        self.timers.spare = self.shared.doors[self.index].publish(status).unwrap_or_default();
-        if std::mem::take(&mut self.timers.changed) {
+        self.spare = self.shared.doors[self.index].publish(status).unwrap_or_default();
+        if changed {
             self.shared.changed.notify_one();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_due_at_once_does_not_make_the_loop_look_late() {
-        let now = Time::from_millis(60_000);
-        let mut timers = Timers::new(now);
-        let later = now + Duration::from_millis(40);
-        (timers.tick, timers.seek, timers.publish, timers.changed) = (later, later, later, false);
-        timers.schedule(Some(later), now);
-        assert_eq!(timers.next, later);
-        timers.changed();
-        timers.schedule(Some(later), now);
-        assert_eq!(timers.next, now, "a change to be published, a handshake to begin");
     }
 }

@@ -3,6 +3,7 @@
 mod verdict;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hold::Hold;
@@ -56,7 +57,8 @@ pub struct Stats {
 /// of other calls (a kernel's timestamps do); arrivals should be handled before timeouts of the same moment.
 #[derive(Debug, Clone)]
 pub struct Path {
-    cfg: Config,
+    /// Thousands of paths have the same.
+    cfg: Arc<Config>,
     pace: Pace,
     base: Base,
     /// When it last became up or held.
@@ -79,16 +81,20 @@ pub struct Path {
     last_refusal: Option<(u64, Time)>,
     sibling_refusal: Option<Time>,
     peer_seq: u64,
+    /// As taken in, and as it says.
     peer_draining: bool,
+    peer_says_draining: bool,
+    /// A change of it is taken in no sooner.
+    next_drain: Time,
     events: VecDeque<Event>,
 }
 
 impl Path {
     /// A path of which nothing is known, to be probed at once.
     #[must_use]
-    pub fn new(cfg: Config, now: Time) -> Self {
+    pub fn new(cfg: impl Into<Arc<Config>>, now: Time) -> Self {
+        let cfg = cfg.into();
         Self {
-            cfg,
             pace: Pace::Normal,
             base: Base::Unknown,
             alive_since: now,
@@ -110,7 +116,10 @@ impl Path {
             sibling_refusal: None,
             peer_seq: 0,
             peer_draining: false,
+            peer_says_draining: false,
+            next_drain: Time::START,
             events: VecDeque::new(),
+            cfg,
         }
     }
 
@@ -130,6 +139,12 @@ impl Path {
     #[must_use]
     pub fn reason(&self) -> Reason {
         self.reason
+    }
+
+    /// When both directions were last proven.
+    #[must_use]
+    pub fn last_proof(&self) -> Option<Time> {
+        self.last_proof
     }
 
     /// Whether it was told of a session; without probes in a session, always.
@@ -163,9 +178,9 @@ impl Path {
         }
     }
 
-    /// Goes by the idle interval of another path from the next probe on.
-    pub fn set_idle_interval(&mut self, of: &Self) {
-        self.cfg.idle_interval = of.cfg.idle_interval;
+    /// Goes by the numbers of another path from the next probe on.
+    pub fn share_config(&mut self, of: &Self) {
+        self.cfg = Arc::clone(&of.cfg);
     }
 
     /// Sets how often it is probed while nothing is wrong.
@@ -207,12 +222,11 @@ impl Path {
         }
     }
 
-    /// The peer says whether it is draining.
-    pub fn handle_drain(&mut self, draining: bool) {
-        if self.peer_draining != draining {
-            self.peer_draining = draining;
-            self.emit(Event::PeerDraining(draining));
-        }
+    /// The peer says whether it is draining. A change counts at once, one soon after it a little later: nobody has us do much
+    /// by changing its mind.
+    pub fn handle_drain(&mut self, draining: bool, now: Time) {
+        self.peer_says_draining = draining;
+        self.take_drain(now);
     }
 
     /// Something suggests trouble: an ICMP error, a link going down, a sibling lane's suspicion.
@@ -307,6 +321,7 @@ impl Path {
             self.alive_since = now;
             self.become_base(Base::Up, Reason::HoldOver, now);
         }
+        self.take_drain(now);
     }
 
     /// When [`Self::handle_timeout`] and [`Self::poll_probe`] have something to do next, and what.
@@ -318,6 +333,7 @@ impl Path {
             (self.refused_at(), "refusal verdict"),
             (self.verdict_at(), "silence verdict"),
             (self.hold_over_at(), "hold-down over"),
+            (self.drain_at(), "drain changed"),
         ]
         .into_iter()
         .filter_map(|(at, why)| at.map(|at| (at, why)))
@@ -347,6 +363,11 @@ impl Path {
 
     /// What happened since the last call, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        let event = self.events.pop_front();
+        if self.events.is_empty() {
+            // Most paths have none for hours: no memory is kept for more.
+            self.events = VecDeque::new();
+        }
+        event
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Alarm, Base, MAX_EVENTS, Path};
-use crate::window::Proof;
+use crate::window::{Proof, SLOTS};
 use crate::{Event, Mode, Pace, Reason, State, Time};
 
 impl Path {
@@ -14,7 +14,7 @@ impl Path {
     /// When the probe after one that was sent at `last` is due.
     pub(super) fn probe_after(&self, last: Time) -> Time {
         match (self.alarm, self.pace) {
-            (Some(_), _) => last + self.cfg.suspect_interval,
+            (Some(_), _) => last + self.suspect_interval(),
             (None, Pace::Normal) => last + self.cfg.interval,
             (None, Pace::Idle) => (last + self.cfg.idle_interval).rounded_up(self.cfg.idle_grain),
         }
@@ -22,6 +22,11 @@ impl Path {
 
     pub(super) fn miss_after(&self) -> Duration {
         self.rtt.expected().map_or(self.cfg.min_miss, |rtt| (rtt * 2).max(self.cfg.min_miss))
+    }
+
+    /// Between probes of a suspect: at most half of those remembered are ever under way.
+    fn suspect_interval(&self) -> Duration {
+        self.cfg.suspect_interval.max(self.miss_after() / (SLOTS as u32 / 2))
     }
 
     pub(super) fn is_alive(&self) -> bool {
@@ -53,7 +58,7 @@ impl Path {
         let proven = self.last_proof.is_some_and(|proof| proof >= at);
         let asked = self.window.unanswered_since(at).filter(|_| !proven)?;
         // A suspect is probed that soon, unless the probe was postponed.
-        let soon = at.max(self.blind_until) + self.cfg.suspect_interval;
+        let soon = at.max(self.blind_until) + self.suspect_interval();
         Some(soon.max(asked) + self.miss_after())
     }
 
@@ -64,9 +69,22 @@ impl Path {
         }
     }
 
+    /// When a change of the peer's drain is taken in that came too soon after another.
+    pub(super) fn drain_at(&self) -> Option<Time> {
+        (self.peer_says_draining != self.peer_draining).then_some(self.next_drain)
+    }
+
+    pub(super) fn take_drain(&mut self, now: Time) {
+        if self.drain_at().is_some_and(|at| at <= now) {
+            self.peer_draining = self.peer_says_draining;
+            self.next_drain = now + self.cfg.drain_apart;
+            self.emit(Event::PeerDraining(self.peer_draining));
+        }
+    }
+
     /// Probes soon, but no faster than a suspect.
     pub(super) fn hurry(&mut self, now: Time) {
-        let earliest = self.last_probe.map_or(now, |last| now.max(last + self.cfg.suspect_interval));
+        let earliest = self.last_probe.map_or(now, |last| now.max(last + self.suspect_interval()));
         self.next_probe = self.next_probe.min(earliest);
     }
 

@@ -30,6 +30,8 @@ impl PathSet {
         selector.adopt(&self.selector);
         let selector = std::mem::replace(&mut self.selector, selector);
         self.stale = true;
+        // Their numbers are other paths' now; who takes a configuration over looks at every path's state anyway.
+        self.events.retain(|event| event.path().is_none());
         self.timers.clear();
         self.probing.clear();
         self.sizing.clear();

@@ -53,7 +53,7 @@ impl PathSet {
     /// Probes from a gateway's other lanes, which this lane only receives from, are answered by [`Self::answer`].
     pub fn handle_probe(&mut self, path: PathIndex, probe: &Probe, now: Time) -> Option<Probe> {
         let slot = self.slot_mut(path)?;
-        slot.life.handle_drain(probe.draining || !probe.healthy);
+        slot.life.handle_drain(probe.draining || !probe.healthy, now);
         slot.counts.peer_rx_packets = Some(probe.rx_packets);
         match probe.kind {
             Kind::Ask => slot.life.handle_peer_probe(probe.seq, probe.echo, now),

@@ -35,11 +35,15 @@ impl PathSet {
         while let Some((event, info)) =
             self.slot_mut(path).and_then(|slot| slot.life.poll_event().map(|event| (event, slot.info.clone())))
         {
-            self.stale = true;
             let (cluster, gateway) = (info.cluster, info.gateway);
             match event {
-                Event::PeerDraining(draining) => self.emit(PathEvent::Draining { cluster, gateway, draining }),
+                Event::PeerDraining(draining) => {
+                    self.stale = true;
+                    self.emit(PathEvent::Draining { cluster, gateway, draining });
+                }
                 Event::State { from, to, reason, at, last_proof } => {
+                    // A suspect carries what it carried before.
+                    self.stale |= !(from.is_live() && to.is_live());
                     let index = usize::from(info.cluster_index);
                     let (id, node) = (cluster.clone(), gateway.clone());
                     self.emit(PathEvent::State { path, cluster, gateway, from, to, reason, at });
@@ -126,5 +130,48 @@ impl PathSet {
             self.events.pop_front();
         }
         self.events.push_back(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hawser_liveness::Config;
+    use hawser_model::{Gateway, Lane, PublicKey, RemoteCluster};
+
+    use super::*;
+    use crate::paths::PathConfig;
+
+    #[test]
+    fn a_suspicion_leaves_the_tables_as_they_are() {
+        let lane = Lane { public_key: PublicKey([7; 32]), port: 1, next_public_key: None };
+        let gateway = Gateway {
+            node: NodeName::new("g").expect("a name"),
+            lanes: vec![lane],
+            candidates: Vec::new(),
+            preferred: Vec::new(),
+            probes: true,
+        };
+        let id = ClusterId::new("east").expect("an id");
+        let east = RemoteCluster { id, generation: 1, prefixes: std::iter::empty().collect(), gateways: vec![gateway] };
+        let mut set = PathSet::new(PathConfig { lane: 0, liveness: Config::default() });
+        let at = Time::from_millis(1000);
+        set.apply(&std::iter::empty().collect(), &[east], at);
+        let mut shown = |f: fn(&mut hawser_liveness::Path, Time)| {
+            let _ = set.forwarding(at);
+            set.handle(0, at, |life| f(life, at));
+            (set.state(0), set.stale)
+        };
+        let answer = |life: &mut hawser_liveness::Path, at| {
+            life.handle_session(true, at);
+            let seq = life.poll_probe(at).expect("a probe is due");
+            life.handle_probe_answer(seq, at);
+        };
+        assert_eq!(shown(answer), (Some(State::Up), true));
+        assert_eq!(shown(|life, at| life.handle_hint(at)), (Some(State::Suspect), false));
+        assert_eq!(shown(answer), (Some(State::Up), false));
+        assert_eq!(shown(|life, at| life.handle_hint(at)), (Some(State::Suspect), false));
+        assert_eq!(shown(|life, at| life.handle_drain(true, at)), (Some(State::Suspect), true));
+        assert_eq!(shown(|life, at| life.handle_gone(at)), (Some(State::Down), true));
+        assert_eq!(shown(answer), (Some(State::Held), true));
     }
 }

@@ -126,6 +126,12 @@ impl PathSet {
         self.slot(path).map(Slot::since)
     }
 
+    /// When both directions of a path were last proven.
+    #[must_use]
+    pub fn last_proof(&self, path: PathIndex) -> Option<Time> {
+        self.slot(path).and_then(|slot| slot.life.last_proof())
+    }
+
     /// The row of one path.
     #[must_use]
     pub fn path_row(&self, path: PathIndex, now: Time) -> Option<PathRow> {
