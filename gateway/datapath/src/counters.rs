@@ -57,8 +57,14 @@ drop_reasons! {
     IngressHost = "ingress_host",
     /// From a peer: a probe that is malformed or not for this lane.
     BadProbe = "bad_probe",
+    /// From the network: the socket's receive queue was full. Of what came together, one is counted.
+    ReceiveQueueFull = "receive_queue_full",
     /// From a peer that keeps the queue of all long.
     QueueLong = "queue_long",
+    /// From the network: a handshake message whose sender was sent a cookie to come back with.
+    CookieSent = "cookie_sent",
+    /// From the network: a handshake message more than its sender, or all of them, may send.
+    HandshakeLimit = "handshake_limit",
     /// From the network: not a WireGuard message, or for no session of ours.
     NotOurs = "not_ours",
     /// From the network: a WireGuard message that does not authenticate, or a repeated one.

@@ -39,7 +39,7 @@ pub use check::Policy;
 pub use counters::{Counters, DropReason};
 pub use fair::{Fair, Verdict};
 pub use forwarding::{Forwarding, PathIndex, Route};
-pub use limit::Limiter;
+pub use limit::{Bucket, HandshakeGuard, Limiter};
 pub use packet::{Malformed, Packet};
 pub use paths::{PathConfig, PathEvent, PathSet};
 pub use prefixes::{ClusterIndex, ClusterPrefixes, Prefixes, Skipped};

@@ -33,9 +33,9 @@ struct Found {
 }
 
 fn find(bytes: &[u8], mtu: u16) -> Option<(Found, u16)> {
+    // Without options and extension headers, the flags are where they always are.
     let other = match bytes.first()? >> 4 {
-        4 => *bytes.get(9)? != TCP,
-        // Without extension headers, the flags are where they always are.
+        4 => *bytes.get(9)? != TCP || (bytes[0] == 0x45 && bytes.get(33)? & SYN == 0),
         6 => match *bytes.get(6)? {
             TCP => bytes.get(53)? & SYN == 0,
             next => !matches!(next, 0 | 43 | 44 | 60),

@@ -190,6 +190,68 @@ fn a_pending_checksum_of_one_packet_is_completed() {
     }
 }
 
+/// A superpacket that is routed by way of the address in its header: to `last`, which its routing header or option names.
+fn routed(transport: Transport, v6: bool) -> (VnetHeader, Vec<u8>, IpAddr) {
+    let (mut header, mut bytes) = superpacket(transport, v6, 0, &[3; 2500], 1000);
+    let upper = if v6 { 40 } else { 20 };
+    let (routing, first, last): (Vec<u8>, IpAddr, IpAddr) = if v6 {
+        // Type 2 (RFC 6275, 6.4), one segment left.
+        let head = [transport.protocol(), 2, 2, 1, 0, 0, 0, 0];
+        ([&head[..], &[0xfb; 16]].concat(), [0xfc; 16].into(), [0xfb; 16].into())
+    } else {
+        // Loose source route (RFC 791, 3.1), one address left, and the end of options.
+        (vec![131, 7, 4, 10, 3, 0, 3, 0], [10, 2, 0, 2].into(), [10, 3, 0, 3].into())
+    };
+    let total = (bytes.len() + routing.len()) as u16;
+    if v6 {
+        bytes[4..6].copy_from_slice(&(total - 40).to_be_bytes());
+        bytes[6] = 43;
+    } else {
+        bytes[0] = 0x47;
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+    }
+    let len = (bytes.len() - upper) as u32;
+    let src: IpAddr = if v6 { [0xfd; 16].into() } else { [10, 1, 0, 1].into() };
+    let at = upper + transport.checksum_offset();
+    let pseudo = |dst| !Sum::default().pseudo_header(src, dst, transport.protocol(), len).finish();
+    assert_eq!(bytes[at..at + 2], pseudo(first).to_be_bytes());
+    bytes[at..at + 2].copy_from_slice(&pseudo(last).to_be_bytes());
+    bytes.splice(upper..upper, routing.iter().copied());
+    let grown = routing.len() as u16;
+    header.headers += grown;
+    header.checksum = header.checksum.map(|pending| Pending { start: pending.start + grown, ..pending });
+    (header, bytes, last)
+}
+
+#[test]
+fn what_is_routed_by_way_of_others_has_the_checksums_of_its_last_destination() {
+    for transport in [Transport::Tcp, Transport::Udp] {
+        for v6 in [false, true] {
+            let (header, bytes, last) = routed(transport, v6);
+            let packets = split(&header, &bytes);
+            assert_eq!(packets.len(), 3);
+            for packet in &packets {
+                let parsed = Packet::parse(packet).expect("an IP packet");
+                assert_ne!(parsed.dst(), last);
+                let len = parsed.upper().len() as u32;
+                let sum = Sum::default().pseudo_header(parsed.src(), last, transport.protocol(), len);
+                assert_eq!(sum.bytes(parsed.upper()).finish(), 0, "{transport:?}, IPv6: {v6}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_superpacket_without_a_pending_checksum_is_summed_by_its_addresses() {
+    for v6 in [false, true] {
+        let (mut header, mut bytes) = superpacket(Transport::Tcp, v6, 0, &[3; 2500], 1000);
+        header.checksum = None;
+        let at = if v6 { 56 } else { 36 };
+        bytes[at..at + 2].fill(0xab);
+        split(&header, &bytes).iter().for_each(|packet| assert_whole(packet));
+    }
+}
+
 /// Every change of one byte of the second packet that the sender's kernel could not have made ends the superpacket.
 #[test]
 fn packets_that_differ_are_not_joined() {

@@ -120,6 +120,22 @@ fn only_syns_that_announce_more_are_clamped() {
     }
 }
 
+#[test]
+fn a_syn_behind_ip_options_is_clamped_too() {
+    let (src, dst) = pairs()[0];
+    for flags in [SYN, ACK] {
+        let plain = tcp(src, dst, flags, &[2, 4, 5, 180]);
+        let mut with_options = plain.clone();
+        with_options.splice(20..20, [1, 1, 1, 0]);
+        with_options[0] = 0x46;
+        let total = with_options.len() as u16;
+        with_options[2..4].copy_from_slice(&total.to_be_bytes());
+        let clamped = (flags == SYN).then_some(1460);
+        assert_eq!(mss::clamp(&mut with_options, 1420), clamped);
+        assert_eq!(mss_of(&with_options), Some(if flags == SYN { 1380 } else { 1460 }));
+    }
+}
+
 fn option() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         Just(vec![1]),

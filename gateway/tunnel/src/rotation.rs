@@ -2,16 +2,16 @@
 //! peers that know it have sessions too (`lane/peers`). Which of the two a packet goes by is each lane's choice; when the
 //! next key may replace the other is the business of the `hawser-gateway` process.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
+use hawser_datapath::HandshakeGuard;
 use hawser_model::PublicKey;
 
 use crate::keys::{self, KeyError, LaneKey};
 use crate::links::Links;
-use crate::session::{Admitted, Identity};
+use crate::session::{Admitted, Identity, Sender};
 use crate::shared::Door;
 use crate::snapshot::Snapshot;
 use crate::status::{LaneInfo, RotatingPath, Rotation, Summary};
@@ -34,8 +34,14 @@ impl Identities {
 
     /// Tells whose a datagram is, without trusting it, and which key it is for. A message names that by its first checksum
     /// only, so the next key is tried where the current one fails.
-    pub(crate) fn admit(&self, datagram: &[u8], from: IpAddr, out: &mut [u8]) -> (PublicKey, Admitted) {
-        let mut tried = self.iter().map(|identity| (identity.key(), identity.admit(datagram, from, out)));
+    pub(crate) fn admit(
+        &self,
+        datagram: &[u8],
+        from: Sender,
+        guard: &mut HandshakeGuard,
+        out: &mut [u8],
+    ) -> (PublicKey, Admitted) {
+        let mut tried = self.iter().map(|identity| (identity.key(), identity.admit(datagram, from, guard, out)));
         let admitted = tried.find(|(_, admitted)| *admitted != Admitted::Rejected);
         admitted.unwrap_or_else(|| (self.current.key(), Admitted::Rejected))
     }

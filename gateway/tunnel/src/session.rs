@@ -3,7 +3,7 @@
 //! boringtun keeps its own clock and randomness and would queue packets while no session exists; here a packet is sealed
 //! only with a session, and handshakes start only when the lane says so.
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use boringtun::noise::handshake::parse_handshake_anon;
 use boringtun::noise::rate_limiter::RateLimiter;
 use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519;
-use hawser_datapath::probe;
+use hawser_datapath::{HandshakeGuard, probe};
+use hawser_liveness::Time;
 use hawser_model::PublicKey;
 
 /// Bytes that sealing adds: 16 of header, 16 of tag.
@@ -20,8 +21,6 @@ pub(crate) const SEAL_OVERHEAD: usize = 32;
 pub(crate) const MESSAGE_MAX: usize = 160;
 /// Length of a data message's header: type, receiver index, counter.
 pub(crate) const DATA_HEADER: usize = 16;
-/// Handshakes a second, of all peers, that are answered before cookies are asked for.
-const HANDSHAKES_PER_SECOND: u64 = 200;
 
 /// What became of a datagram.
 #[derive(Debug, PartialEq, Eq)]
@@ -57,14 +56,24 @@ pub(crate) trait Session {
     fn age(&self) -> Option<Duration>;
 }
 
-/// What every session of a lane shares: its key and its guard against floods of handshakes.
+/// What every session of a lane shares: its key, and cookies.
 pub(crate) struct Identity {
     secret: x25519::StaticSecret,
     public: x25519::PublicKey,
     probe_address: Ipv6Addr,
-    guard: RateLimiter,
-    /// Sessions check again what `guard` let through; this one never asks for a cookie.
-    unlimited: Arc<RateLimiter>,
+    /// Always asks for a cookie.
+    strict: RateLimiter,
+    /// Never does. Sessions check again what was admitted.
+    lenient: Arc<RateLimiter>,
+}
+
+/// Who sent a datagram, and when it came.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sender {
+    pub(crate) address: IpAddr,
+    /// Whether some peer is configured with the address.
+    pub(crate) known: bool,
+    pub(crate) now: Time,
 }
 
 /// What a handshake message or cookie, checked by [`Identity::admit`], asks for.
@@ -76,6 +85,8 @@ pub(crate) enum Admitted {
     Session(u32),
     /// Send these bytes of the buffer back: a cookie is wanted.
     CookieWanted(usize),
+    /// More than its sender may send.
+    TooMany,
     /// Garbage, or not for us.
     Rejected,
 }
@@ -84,8 +95,8 @@ impl Identity {
     pub(crate) fn new(secret: x25519::StaticSecret) -> Self {
         let public = x25519::PublicKey::from(&secret);
         Self {
-            guard: RateLimiter::new(&public, HANDSHAKES_PER_SECOND),
-            unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
+            strict: RateLimiter::new(&public, 0),
+            lenient: Arc::new(RateLimiter::new(&public, u64::MAX)),
             secret,
             probe_address: probe::address(&PublicKey(public.to_bytes())),
             public,
@@ -102,24 +113,27 @@ impl Identity {
         self.probe_address
     }
 
-    /// Tells whose a datagram is, without trusting it.
-    pub(crate) fn admit(&self, datagram: &[u8], from: std::net::IpAddr, out: &mut [u8]) -> Admitted {
-        match self.guard.verify_packet(Some(from), datagram, out) {
-            Ok(Packet::HandshakeInit(init)) => match parse_handshake_anon(&self.secret, &self.public, &init) {
+    /// Tells whose a datagram is, without trusting it. What costs a key agreement is admitted as `guard` says.
+    pub(crate) fn admit(&self, datagram: &[u8], from: Sender, guard: &mut HandshakeGuard, out: &mut [u8]) -> Admitted {
+        let check = if guard.wants_cookie(from.now) { &self.strict } else { &*self.lenient };
+        let packet = match check.verify_packet(Some(from.address), datagram, out) {
+            Ok(packet) => packet,
+            Err(TunnResult::WriteToNetwork(cookie)) => return Admitted::CookieWanted(cookie.len()),
+            Err(_) => return Admitted::Rejected,
+        };
+        let costs = matches!(packet, Packet::HandshakeInit(_) | Packet::HandshakeResponse(_));
+        if costs && !guard.allow(from.address, from.known, from.now) {
+            return Admitted::TooMany;
+        }
+        match packet {
+            Packet::HandshakeInit(init) => match parse_handshake_anon(&self.secret, &self.public, &init) {
                 Ok(half) => Admitted::Initiation(PublicKey(half.peer_static_public)),
                 Err(_) => Admitted::Rejected,
             },
-            Ok(Packet::HandshakeResponse(p)) => Admitted::Session(p.receiver_idx),
-            Ok(Packet::PacketCookieReply(p)) => Admitted::Session(p.receiver_idx),
-            Ok(Packet::PacketData(p)) => Admitted::Session(p.receiver_idx),
-            Err(TunnResult::WriteToNetwork(cookie)) => Admitted::CookieWanted(cookie.len()),
-            Err(_) => Admitted::Rejected,
+            Packet::HandshakeResponse(p) => Admitted::Session(p.receiver_idx),
+            Packet::PacketCookieReply(p) => Admitted::Session(p.receiver_idx),
+            Packet::PacketData(p) => Admitted::Session(p.receiver_idx),
         }
-    }
-
-    /// Lets a second's worth of handshakes in again; call at least once a second.
-    pub(crate) fn tick(&self) {
-        self.guard.reset_count();
     }
 }
 
@@ -161,7 +175,7 @@ impl WireGuard {
             None,
             keepalive,
             slot,
-            Some(Arc::clone(&identity.unlimited)),
+            Some(Arc::clone(&identity.lenient)),
         );
         Self { tunn, ready: false }
     }
@@ -231,9 +245,16 @@ impl Session for WireGuard {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::net::{IpAddr, Ipv4Addr};
 
-    const PEER: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const START: Time = Time::from_millis(5_000);
+
+    fn guard() -> HandshakeGuard {
+        HandshakeGuard::new(3)
+    }
+
+    fn from(address: &str) -> Sender {
+        Sender { address: address.parse().unwrap(), known: false, now: START }
+    }
 
     fn identity(seed: u8) -> Identity {
         Identity::new(x25519::StaticSecret::from([seed; 32]))
@@ -334,31 +355,107 @@ mod tests {
     fn admission_tells_the_peer_and_refuses_garbage() {
         let (ia, ib, ic) = (identity(1), identity(2), identity(3));
         let mut a = WireGuard::new(&ia, key(&ib), 1, None);
-        let (mut msg, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
+        let (mut msg, mut out, mut guard, peer) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX], guard(), from("127.0.0.1"));
         let n = a.initiate(&mut msg).unwrap();
-        assert_eq!(ib.admit(&msg[..n], PEER, &mut out), Admitted::Initiation(key(&ia)));
-        assert_eq!(ic.admit(&msg[..n], PEER, &mut out), Admitted::Rejected, "meant for another lane");
+        assert_eq!(ib.admit(&msg[..n], peer, &mut guard, &mut out), Admitted::Initiation(key(&ia)));
+        assert_eq!(ic.admit(&msg[..n], peer, &mut guard, &mut out), Admitted::Rejected, "meant for another lane");
         for len in 0..n {
-            assert_eq!(ib.admit(&msg[..len], PEER, &mut out), Admitted::Rejected, "cut to {len}");
+            assert_eq!(ib.admit(&msg[..len], peer, &mut guard, &mut out), Admitted::Rejected, "cut to {len}");
+        }
+    }
+
+    /// One who floods `victim` with initiations, and how often what became of them.
+    struct Flooder<'a> {
+        session: WireGuard,
+        victim: &'a Identity,
+        cookies: usize,
+        admitted: usize,
+        too_many: usize,
+    }
+
+    impl<'a> Flooder<'a> {
+        fn new(own: &Identity, victim: &'a Identity) -> Self {
+            let session = WireGuard::new(own, key(victim), 1, None);
+            Self { session, victim, cookies: 0, admitted: 0, too_many: 0 }
+        }
+
+        /// Sends `count` messages, each with the cookie that came back last, if it `takes` cookies at all.
+        fn flood(&mut self, guard: &mut HandshakeGuard, from: Sender, count: usize, takes: bool) {
+            let (mut msg, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
+            for _ in 0..count {
+                let n = self.session.initiate(&mut msg).unwrap();
+                match self.victim.admit(&msg[..n], from, guard, &mut out) {
+                    Admitted::CookieWanted(len) => {
+                        self.cookies += 1;
+                        if takes {
+                            assert_eq!(self.session.open(&out[..len], &mut [0u8; MESSAGE_MAX]), Opened::Cookie);
+                        }
+                    }
+                    Admitted::Initiation(_) => self.admitted += 1,
+                    Admitted::TooMany => self.too_many += 1,
+                    other => panic!("{other:?}"),
+                }
+            }
         }
     }
 
     #[test]
     fn a_flood_of_handshakes_is_answered_with_cookies() {
         let (ia, ib) = (identity(1), identity(2));
+        for address in ["192.0.2.1", "2001:db8::1"] {
+            let (mut guard, mut a) = (guard(), Flooder::new(&ia, &ib));
+            a.flood(&mut guard, from(address), 400, false);
+            assert_eq!((a.admitted, a.cookies, a.too_many), (200, 200, 0), "without a cookie nothing more gets in");
+            a.flood(&mut guard, from(address), 1, true);
+            a.flood(&mut guard, from(address), 1, true);
+            assert_eq!((a.admitted, a.cookies, a.too_many), (201, 201, 0), "with the cookie it does");
+        }
+    }
+
+    #[test]
+    fn cookies_let_nobody_in_without_end_and_a_known_peer_beside_a_flood() {
+        let (ia, ib, ic) = (identity(1), identity(2), identity(3));
+        for (attacker, peer) in [("192.0.2.1", "192.0.2.2"), ("2001:db8::1", "2001:db8:0:1::1")] {
+            let (mut guard, mut a, mut c) = (guard(), Flooder::new(&ia, &ib), Flooder::new(&ic, &ib));
+            a.flood(&mut guard, from(attacker), 2000, true);
+            assert_eq!(a.cookies, 1);
+            assert_eq!((a.admitted, a.too_many), (220, 1779), "200 for anybody, and its own");
+            c.flood(&mut guard, Sender { known: true, ..from(peer) }, 3, true);
+            assert_eq!((c.cookies, c.admitted, c.too_many), (1, 2, 0));
+        }
+    }
+
+    #[test]
+    fn a_network_of_flooders_keeps_no_known_peer_out() {
+        let (ia, ib, ic) = (identity(1), identity(2), identity(3));
+        let (mut guard, mut c) = (guard(), Flooder::new(&ic, &ib));
+        let mut admitted = 0;
+        for network in 0..100 {
+            let mut a = Flooder::new(&ia, &ib);
+            a.flood(&mut guard, from(&format!("2001:db8:1:{network:x}::1")), 10, true);
+            admitted += a.admitted;
+        }
+        assert_eq!(admitted, 300, "200 for anybody, 100 for those with cookies");
+        c.flood(&mut guard, Sender { known: true, ..from("2001:db8:2::1") }, 2, true);
+        assert_eq!((c.cookies, c.admitted), (1, 1));
+    }
+
+    #[test]
+    fn answers_without_end_are_no_way_past_the_guard() {
+        let (ia, ib) = (identity(1), identity(2));
         let mut a = WireGuard::new(&ia, key(&ib), 1, None);
-        let (mut msg, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
+        let mut b = WireGuard::new(&ib, key(&ia), 2, None);
+        let (mut msg, mut answer, mut out) = ([0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX], [0u8; MESSAGE_MAX]);
         let n = a.initiate(&mut msg).unwrap();
-        let mut cookies = 0;
-        for _ in 0..2 * HANDSHAKES_PER_SECOND {
-            if let Admitted::CookieWanted(len) = ib.admit(&msg[..n], PEER, &mut out) {
-                cookies += 1;
-                assert_eq!(a.open(&out[..len], &mut [0u8; MESSAGE_MAX]), Opened::Cookie);
+        let Opened::Initiation(n) = b.open(&msg[..n], &mut answer) else { panic!("no answer") };
+        let (mut guard, mut admitted) = (guard(), 0);
+        for _ in 0..1000 {
+            match ia.admit(&answer[..n], from("192.0.2.1"), &mut guard, &mut out) {
+                Admitted::Session(_) => admitted += 1,
+                other => assert!(matches!(other, Admitted::CookieWanted(_)), "{other:?}"),
             }
         }
-        assert!(cookies > 0);
-        let n = a.initiate(&mut msg).unwrap();
-        assert_eq!(ib.admit(&msg[..n], PEER, &mut out), Admitted::Initiation(key(&ia)), "with the cookie it gets in");
+        assert_eq!(admitted, 200);
     }
 
     #[test]

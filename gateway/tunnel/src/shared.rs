@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -106,15 +106,9 @@ impl Door {
         &self.bell
     }
 
-    /// Leaves a packet; false when the ring is full or the lane has ended.
-    pub(crate) fn hand_over(&self, packet: Handover) -> bool {
-        match self.ring.try_send(packet) {
-            Ok(()) => {
-                self.ring();
-                true
-            }
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
-        }
+    /// Leaves a packet; false when the ring is full or the lane has ended. The lane looks when it is woken ([`Self::ring`]).
+    pub(crate) fn leave_packet(&self, packet: Handover) -> bool {
+        self.ring.try_send(packet).is_ok()
     }
 
     /// Shows figures in place of the last ones, which the lane gets back to use their memory again, unless somebody reads them.
@@ -308,9 +302,10 @@ mod tests {
         let config = PathConfig { lane: 0, liveness: hawser_liveness::Config::default() };
         let (door, packets) = Door::new(config).unwrap();
         for _ in 0..RING {
-            assert!(door.hand_over(Handover { revision: 1, spec: 0, packet: Vec::new() }));
+            assert!(door.leave_packet(Handover { revision: 1, spec: 0, packet: Vec::new() }));
+            door.ring();
         }
-        assert!(!door.hand_over(Handover { revision: 1, spec: 0, packet: Vec::new() }));
+        assert!(!door.leave_packet(Handover { revision: 1, spec: 0, packet: Vec::new() }));
         assert_eq!(packets.try_iter().count(), RING);
         assert!(door.bell().read().unwrap() > 0);
         assert!(door.bell().read().is_err(), "it was silenced");

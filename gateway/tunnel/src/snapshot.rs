@@ -1,6 +1,6 @@
 //! The peers as lanes use them: immutable, numbered, with every path laid out.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::iter;
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
@@ -71,6 +71,8 @@ pub(crate) struct Snapshot {
     pub(crate) paths: Vec<PathSpec>,
     /// Those of each cluster.
     of_clusters: Vec<Range<usize>>,
+    /// Where peers are tried.
+    outer: HashSet<IpAddr>,
     next_number: u64,
     /// Each lane's own keys.
     pub(crate) identities: Arc<[Identities]>,
@@ -121,7 +123,8 @@ impl Snapshot {
         drop(known);
         let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
         let revision = previous.map_or(1, |p| p.revision + 1);
-        Self { revision, peers, hosts, paths, of_clusters, next_number, identities }
+        let outer = paths.iter().flat_map(|path| path.addresses.iter().copied()).collect();
+        Self { revision, peers, hosts, paths, of_clusters, outer, next_number, identities }
     }
 
     /// Whether it would be the same if it were made anew.
@@ -136,9 +139,19 @@ impl Snapshot {
         Self { identities: identities.into(), ..self }
     }
 
+    /// Whether some peer is tried at `address`.
+    pub(crate) fn knows(&self, address: IpAddr) -> bool {
+        self.outer.contains(&address)
+    }
+
     /// The paths of a cluster.
     pub(crate) fn paths_of(&self, cluster: usize) -> &[PathSpec] {
-        self.of_clusters.get(cluster).map_or(&[], |range| &self.paths[range.clone()])
+        &self.paths[self.specs_of(cluster)]
+    }
+
+    /// Which of [`Self::paths`] these are.
+    pub(crate) fn specs_of(&self, cluster: usize) -> Range<usize> {
+        self.of_clusters.get(cluster).cloned().unwrap_or_default()
     }
 
     /// Names the candidates that are not tried, where `previous` did not have them.

@@ -31,6 +31,8 @@ pub(crate) struct Received {
     pub(crate) len: usize,
     pub(crate) stride: usize,
     pub(crate) from: SocketAddr,
+    /// What the queue had no room for between the last ones and these.
+    pub(crate) overflow: u32,
     /// How long ago the kernel took the last of them in, if it said.
     stamp: Option<TimeSpec>,
 }
@@ -67,11 +69,21 @@ pub(crate) struct IcmpError {
     pub(crate) quoted: usize,
 }
 
+/// Datagrams that were not sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unsent {
+    pub(crate) count: u64,
+    /// Why, of the last of them.
+    pub(crate) error: Errno,
+}
+
 /// A socket of one family on a lane's port.
 pub(crate) struct LaneSocket {
     socket: Socket,
     family: IpFamily,
     control: Vec<u8>,
+    /// What the queue had no room for, as the kernel counts it.
+    overflows: u32,
 }
 
 impl LaneSocket {
@@ -91,6 +103,7 @@ impl LaneSocket {
         setsockopt(&socket, sockopt::SndBufForce, &receive_buffer)?;
         setsockopt(&socket, sockopt::UdpGroSegment, &true)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
+        setsockopt(&socket, sockopt::RxqOvfl, &1)?;
         match family {
             IpFamily::V4 => {
                 setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
@@ -102,7 +115,7 @@ impl LaneSocket {
             }
         }
         socket.bind(&address.into())?;
-        Ok(Self { socket, family, control: cmsg_space!(i32, TimeSpec, [u8; 128]) })
+        Ok(Self { socket, family, control: cmsg_space!(i32, TimeSpec, u32, [u8; 128]), overflows: 0 })
     }
 
     pub(crate) fn family(&self) -> IpFamily {
@@ -122,10 +135,26 @@ impl LaneSocket {
             match socket::sendmsg(self.socket.as_raw_fd(), &iov, control, flags, Some(&address)) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
-                // What ICMP told of an earlier datagram, which may have gone elsewhere, is told once; this one is not sent yet.
-                Err(Errno::ECONNREFUSED | Errno::EHOSTUNREACH | Errno::ENETUNREACH) if told < TOLD => told += 1,
+                Err(e) if told < TOLD && may_be_told(e) => told += 1,
                 Err(e) => return Err(e),
             }
+        }
+    }
+
+    /// Sends a batch as [`Self::send`] does, one by one where it is refused together.
+    pub(crate) fn send_batch(&self, to: SocketAddr, data: &[u8], segment: usize) -> Result<(), Unsent> {
+        let count = data.len().div_ceil(segment) as u64;
+        match self.send(to, data, segment) {
+            Ok(()) => Ok(()),
+            // Devices without checksum offload refuse segmentation, whole batches over the device's MTU are refused too.
+            Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if count > 1 => {
+                let failed = data.chunks(segment).filter_map(|one| self.send(to, one, segment).err());
+                let unsent = failed.fold(None, |before: Option<Unsent>, error| {
+                    Some(Unsent { count: before.map_or(0, |unsent| unsent.count) + 1, error })
+                });
+                unsent.map_or(Ok(()), Err)
+            }
+            Err(error) => Err(Unsent { count, error }),
         }
     }
 
@@ -153,23 +182,29 @@ impl LaneSocket {
     /// Receives into `buf`; `None` when there is nothing.
     pub(crate) fn receive(&mut self, buf: &mut [u8]) -> Result<Option<Received>, Errno> {
         let mut iov = [IoSliceMut::new(buf)];
-        let fd = self.socket.as_raw_fd();
-        let message =
-            match socket::recvmsg::<SockaddrStorage>(fd, &mut iov, Some(&mut self.control), MsgFlags::MSG_DONTWAIT) {
-                Ok(m) => m,
+        let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let mut told = 0;
+        let message = loop {
+            match socket::recvmsg::<SockaddrStorage>(fd, &mut iov, Some(&mut self.control), flags) {
+                Ok(m) => break m,
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
+                Err(e) if told < TOLD && may_be_told(e) => told += 1,
                 Err(e) => return Err(e),
-            };
+            }
+        };
         let (len, mut stride, mut stamp) = (message.bytes, message.bytes, None);
+        let mut overflows = self.overflows;
         for control in message.cmsgs().into_iter().flatten() {
             match control {
                 ControlMessageOwned::UdpGroSegments(n) if n > 0 => stride = n as usize,
                 ControlMessageOwned::ScmTimestampns(t) => stamp = Some(t),
+                ControlMessageOwned::RxqOvfl(n) => overflows = n,
                 _ => {}
             }
         }
         let Some(from) = message.address.as_ref().and_then(to_std) else { return Err(Errno::EINVAL) };
-        Ok(Some(Received { len, stride, from, stamp }))
+        let overflow = overflows.wrapping_sub(std::mem::replace(&mut self.overflows, overflows));
+        Ok(Some(Received { len, stride, from, overflow, stamp }))
     }
 
     /// Takes one ICMP error off the queue, the quoted bytes into `buf`; `None` when there is none.
@@ -192,6 +227,13 @@ impl AsFd for LaneSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
+}
+
+/// Whether an error may be what ICMP told, by anybody's word, of an earlier datagram that went anywhere. The kernel tells that
+/// once, in place of what it was asked for, which is still to be done. Others come of this very call.
+fn may_be_told(error: Errno) -> bool {
+    let own = [Errno::EAGAIN, Errno::ENOBUFS, Errno::ENOMEM, Errno::EPERM, Errno::EIO, Errno::EINVAL];
+    !own.contains(&error)
 }
 
 fn classify(e: &libc::sock_extended_err) -> IcmpKind {
@@ -252,74 +294,4 @@ use raw::set_int;
 pub(crate) use raw::{get_int, link_mtu};
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-
-    fn wait(socket: &LaneSocket, events: PollFlags) {
-        let mut fds = [PollFd::new(socket.as_fd(), events)];
-        assert_eq!(poll(&mut fds, PollTimeout::from(5_000u16)).unwrap(), 1, "nothing within 5 s");
-    }
-
-    fn loopback(family: IpFamily, port: u16) -> SocketAddr {
-        match family {
-            IpFamily::V4 => (Ipv4Addr::LOCALHOST, port).into(),
-            IpFamily::V6 => (Ipv6Addr::LOCALHOST, port).into(),
-        }
-    }
-
-    fn port(socket: &LaneSocket) -> u16 {
-        socket.socket.local_addr().unwrap().as_socket().unwrap().port()
-    }
-
-    #[test]
-    fn segments_out_and_datagrams_in() {
-        for family in [IpFamily::V4, IpFamily::V6] {
-            let a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
-            let mut b = LaneSocket::bind(family, 0, 1 << 20).unwrap();
-            let data: Vec<u8> = (0..3000u32).map(|i| (i / 1000) as u8).collect();
-            a.send(loopback(family, port(&b)), &data[..2500], 1000).unwrap();
-            let (mut got, mut buf) = (Vec::new(), vec![0u8; RECEIVE_MAX]);
-            while got.len() < 3 {
-                wait(&b, PollFlags::POLLIN);
-                while let Some(r) = b.receive(&mut buf).unwrap() {
-                    assert_eq!(r.from, loopback(family, port(&a)));
-                    assert!(r.waited() < Duration::from_secs(1));
-                    got.extend(buf[..r.len].chunks(r.stride).map(|c| (c[0], c.len())));
-                }
-            }
-            assert_eq!(got, [(0, 1000), (1, 1000), (2, 500)]);
-        }
-    }
-
-    #[test]
-    fn a_closed_port_is_told_with_what_we_sent() {
-        for family in [IpFamily::V4, IpFamily::V6] {
-            let mut a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
-            let closed = port(&LaneSocket::bind(family, 0, 1 << 20).unwrap());
-            a.send(loopback(family, closed), b"a datagram of ours, quoted", 100).unwrap();
-            wait(&a, PollFlags::POLLIN);
-            let mut buf = [0u8; 512];
-            let e = a.receive_error(&mut buf).unwrap();
-            assert_eq!(e.kind, IcmpKind::PortUnreachable);
-            assert_eq!(e.to, loopback(family, closed));
-            assert_eq!(&buf[..e.quoted], b"a datagram of ours, quoted");
-        }
-    }
-
-    #[test]
-    fn a_closed_port_costs_no_datagram_that_goes_elsewhere() {
-        for family in [IpFamily::V4, IpFamily::V6] {
-            let a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
-            let mut open = LaneSocket::bind(family, 0, 1 << 20).unwrap();
-            let closed = port(&LaneSocket::bind(family, 0, 1 << 20).unwrap());
-            a.send(loopback(family, closed), b"refused", 100).unwrap();
-            wait(&a, PollFlags::POLLERR);
-            a.send(loopback(family, port(&open)), b"welcome", 100).unwrap();
-            wait(&open, PollFlags::POLLIN);
-            let mut buf = vec![0u8; RECEIVE_MAX];
-            let got = open.receive(&mut buf).unwrap().unwrap();
-            assert_eq!(&buf[..got.len], b"welcome");
-        }
-    }
-}
+mod tests;

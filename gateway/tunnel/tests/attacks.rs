@@ -8,9 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use boringtun::noise::{Tunn, TunnResult};
+use boringtun::x25519::StaticSecret;
 use common::{Host, LIMIT, Outer, PORT, Pinged, outer_address, pair, ping, prefixes, udp_echo};
-use hawser_model::PrefixSet;
 use hawser_model::defaults::TABLE_REMOTE;
+use hawser_model::{PrefixSet, PublicKey};
 use hawser_testbed::{Netns, Switch, wait_for};
 
 fn wait_drops(host: &Host, reason: &str, at_least: u64) {
@@ -214,4 +216,62 @@ fn a_replay_from_elsewhere_does_not_move_the_endpoint() {
     wait_drops(&b, "not_authentic", before + count);
     assert_eq!(ping(&b, a.inner(Outer::V4), 56), Pinged::Reply);
     assert_eq!(b.tunnel().report().paths[0].endpoint.unwrap().ip(), through[0]);
+}
+
+/// Floods `to`, whose key is `key`, with initiations of a key that nobody knows, each with the last cookie that came back;
+/// how many were sent, and how many cookies came.
+fn flood(
+    stranger: &Host,
+    key: PublicKey,
+    to: SocketAddr,
+    stop: Arc<AtomicBool>,
+) -> std::thread::JoinHandle<(u64, u64)> {
+    let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let socket = stranger.ns.run(move || UdpSocket::bind(any).unwrap());
+    socket.set_nonblocking(true).unwrap();
+    let mut session = Tunn::new(StaticSecret::from([77; 32]), key.0.into(), None, None, 1, None);
+    std::thread::spawn(move || {
+        let (mut sent, mut cookies) = (0, 0);
+        while !stop.load(Ordering::Relaxed) {
+            for _ in 0..2 {
+                let (mut message, mut answer, mut out) = ([0; 256], [0; 256], [0; 256]);
+                let TunnResult::WriteToNetwork(message) = session.format_handshake_initiation(&mut message, true)
+                else {
+                    panic!("no initiation");
+                };
+                socket.send_to(message, to).unwrap();
+                sent += 1;
+                while let Ok(n) = socket.recv(&mut answer) {
+                    cookies += u64::from(matches!(session.decapsulate(None, &answer[..n], &mut out), TunnResult::Done));
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        (sent, cookies)
+    })
+}
+
+#[test]
+fn a_flood_of_handshakes_with_cookies_is_limited_and_keeps_no_peer_out() {
+    for outer in [Outer::V4, Outer::V6] {
+        let keys = tempfile::tempdir().unwrap();
+        let (switch, a, mut b) = pair(keys.path(), [1, 1], outer);
+        let (stranger, stop) = (Host::new(&switch, 8), Arc::new(AtomicBool::new(false)));
+        let to = SocketAddr::new(outer_address(1, outer), PORT);
+        let flooding = flood(&stranger, a.tunnel().lanes()[0].key, to, Arc::clone(&stop));
+        wait_drops(&a, "cookie_sent", 1);
+        wait_drops(&a, "handshake_limit", 500);
+        udp_echo(&a, &b, Outer::V4, 100);
+        // The peer begins anew, and needs a handshake.
+        b.stop();
+        b.start(keys.path(), 1);
+        b.apply(vec![a.as_peer(outer)]);
+        b.wait_live(&a);
+        udp_echo(&b, &a, Outer::V6, 100);
+        let drops = a.tunnel().report().drops;
+        stop.store(true, Ordering::Relaxed);
+        let (sent, cookies) = flooding.join().unwrap();
+        println!("{outer:?}: {sent} initiations, {cookies} cookies: {drops:?}");
+        assert!(cookies > 0 && drops["handshake_limit"] > sent / 4, "{sent} sent, {drops:?}");
+    }
 }

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 
@@ -112,4 +113,29 @@ fn a_plain_endpoint_over_ipv6_with_many_lanes() {
 #[test]
 fn a_plain_client_that_comes_from_anywhere() {
     packets_pass(2, Outer::V4, false);
+}
+
+#[test]
+fn bursts_that_lane_0_sends_for_another_arrive_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let switch = Switch::new("wire").unwrap();
+    let (mut a, plain) = (Host::new(&switch, 1), Host::new(&switch, PLAIN));
+    a.start(dir.path(), 4);
+    let (_process, key) = start_plain(&plain, a.tunnel().lanes()[0].key, Outer::V4, dir.path());
+    a.apply(vec![plain_peer(key, vec![outer_address(PLAIN, Outer::V4)])]);
+    a.wait_state(&ClusterId::new("plain").unwrap(), ClusterState::Live);
+    udp_echo(&a, &plain, Outer::V4, 900);
+    let (here, there) = (a.inner(Outer::V4), inner(PLAIN, Outer::V4));
+    let server = plain.ns.run(move || UdpSocket::bind((there, 0)).unwrap());
+    let target = server.local_addr().unwrap();
+    for flow in 0..8 {
+        // More than lane 0 takes in a turn, fewer than wait for it.
+        const BURST: usize = 200;
+        let client = a.ns.run(move || UdpSocket::bind((here, 0)).unwrap());
+        (0..BURST).for_each(|_| assert_eq!(client.send_to(&[flow; 100], target).unwrap(), 100));
+        server.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut buffer = [0; 200];
+        let arrived = (0..BURST).take_while(|_| server.recv(&mut buffer).is_ok()).count();
+        assert_eq!(arrived, BURST, "flow {flow}: {:?}", a.tunnel().report().drops);
+    }
 }

@@ -57,7 +57,7 @@ impl Splitter {
             }
             return Ok(Self { at: 0, end: bytes.len(), size: bytes.len().max(1), index: 0, cut: None });
         };
-        let cut = Cut::new(bytes, segments.transport)?;
+        let cut = Cut::new(bytes, segments.transport, header.checksum)?;
         if segments.size == 0 || cut.len >= bytes.len() {
             return Err(Malformed::Offload);
         }
@@ -88,7 +88,7 @@ impl Splitter {
 }
 
 impl Cut {
-    fn new(bytes: &[u8], transport: Transport) -> Result<Self, Malformed> {
+    fn new(bytes: &[u8], transport: Transport, pending: Option<Pending>) -> Result<Self, Malformed> {
         let packet = Packet::parse(bytes)?;
         let upper = packet.upper_offset();
         let len = upper
@@ -106,12 +106,12 @@ impl Cut {
         }
         let mut headers = [0; HEADERS_MAX];
         headers[..len].copy_from_slice(bytes.get(..len).ok_or(Malformed::Truncated)?);
+        let pseudo = pseudo(&packet, transport, pending);
         let sum = upper + transport.checksum_offset();
         headers[sum..sum + 2].fill(0);
         if packet.src().is_ipv4() {
             headers[10..12].fill(0);
         }
-        let pseudo = Sum::default().pseudo_header(packet.src(), packet.dst(), transport.protocol(), 0);
         Ok(Self { transport, headers, len, upper, pseudo })
     }
 
@@ -149,6 +149,19 @@ impl Cut {
         }
         let sum = self.pseudo.bytes(&len.to_be_bytes()).bytes(upper).finish();
         put(upper, self.transport.checksum_offset(), non_zero(self.transport, sum));
+    }
+}
+
+/// The sum of a superpacket's pseudo-header, without the length. The kernel has left it in the checksum field, length included:
+/// where a packet is routed by way of others, the final destination is in no place that all kinds of routing share (RFC 8200,
+/// 8.1).
+fn pseudo(packet: &Packet<'_>, transport: Transport, pending: Option<Pending>) -> Sum {
+    let (upper, at) = (packet.upper(), transport.checksum_offset());
+    let left = pending.filter(|p| (usize::from(p.start), usize::from(p.offset)) == (packet.upper_offset(), at));
+    match left.and_then(|_| upper.get(at..at + 2)) {
+        // At most 65,535 bytes; in ones' complement, the inverse is taken away.
+        Some(sum) => Sum::default().bytes(sum).bytes(&(!(upper.len() as u16)).to_be_bytes()),
+        None => Sum::default().pseudo_header(packet.src(), packet.dst(), transport.protocol(), 0),
     }
 }
 

@@ -1,6 +1,8 @@
 //! What a snapshot makes of a lane's sessions (`peers`): those between lanes and keys that stay go on, new ones begin asleep.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -82,8 +84,11 @@ impl Peers {
                 self.links.resize(at + 1, None);
             }
             self.links[at] = Some(link);
+            self.by_spec[spec_index] = Some(path);
         }
-        (old.snapshot, old.pairs, old.blank)
+        // Those that ended had kept their numbers, so that nobody got one twice.
+        self.by_slot.retain(|slot, index| self.pairs.get(*index).is_some_and(|pair| pair.slot == *slot));
+        (old.snapshot, old.pairs, old.blank, std::mem::take(&mut self.endpoints))
     }
 
     fn take_all(&mut self, next: Arc<Snapshot>, blank: Vec<BoxedPair>) -> Old {
@@ -93,9 +98,10 @@ impl Peers {
             let lane = (snapshot.paths[pair.spec].number, pair.remote_lane);
             groups.entry(lane).or_insert(index..index).end = index + 1;
         }
-        self.by_slot.clear();
         self.by_key.clear();
         self.links.clear();
+        self.by_spec.clear();
+        self.by_spec.resize(self.snapshot.paths.len(), None);
         let own = self.identities().clone();
         let pairs = std::mem::take(&mut self.pairs).into_iter().map(Some).collect();
         Old { own, snapshot, pairs, groups, blank }
@@ -157,9 +163,16 @@ impl Peers {
 
     /// A session number that is not in use.
     fn slot(&mut self) -> u32 {
-        let slot = self.next_slot & SLOT_MASK;
-        self.next_slot = self.next_slot.wrapping_add(1);
-        slot
+        loop {
+            self.numbered += 1;
+            // The upper bits don't matter.
+            let slot = self.numbers.hash_one(self.numbered) as u32 & SLOT_MASK;
+            if let Entry::Vacant(free) = self.by_slot.entry(slot) {
+                // Whose it is follows when its group is complete.
+                free.insert(usize::MAX);
+                return slot;
+            }
+        }
     }
 }
 

@@ -8,13 +8,16 @@ use hawser_liveness::Time;
 
 use super::Lane;
 use super::turn::Room;
-use crate::session::{Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Session as _, data_receiver, response_receiver};
-use crate::udp::{IcmpKind, Received};
+use crate::session::{
+    Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Sender, Session as _, data_receiver, response_receiver,
+};
+use crate::udp::{IcmpError, IcmpKind, Received};
 
 /// What a probe that tells that a path is alive is on the wire.
 const PROBE: usize = probe::LEN + SEAL_OVERHEAD;
-/// ICMP errors that are looked at at once.
-const ERRORS: usize = 32;
+
+/// ICMP errors taken off a queue before others have their turn.
+const ERRORS: usize = 128;
 
 /// Inner packets of one batch of datagrams, all of one peer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -59,12 +62,15 @@ impl Lane {
     /// Datagrams of one sender.
     fn received(&mut self, socket: usize, data: &[u8], received: &Received, now: Time) {
         let from = SocketAddr::new(received.from.ip().to_canonical(), received.from.port());
+        if received.overflow > 0 {
+            self.counters.dropped_many(DropReason::ReceiveQueueFull, received.overflow.into());
+        }
         let mut last: Option<(u32, usize)> = None;
         let mut tally = Tally::default();
         let mut verdict = Verdict::Take;
         for datagram in data.chunks(received.stride.max(1)) {
             let Some(receiver) = data_receiver(datagram) else {
-                self.message(datagram, from);
+                self.message(datagram, from, now);
                 continue;
             };
             // Nearly always all are of one session.
@@ -134,15 +140,14 @@ impl Lane {
         if !self.peers.may_roam_to(to.ip()) {
             return;
         }
-        let state = &mut self.peers.pairs[pair];
+        let state = &self.peers.pairs[pair];
         let key = &self.peers.snapshot.paths[state.spec].key;
         tracing::debug!(
             lane = self.index, cluster = %key.cluster, gateway = %key.gateway, remote_lane = state.remote_lane,
             from = ?state.endpoint, %to, "endpoint changed"
         );
-        let first = state.endpoint.replace(to).is_none();
         let (path, sends) = (state.path, state.sends);
-        if first && sends {
+        if self.peers.move_to(pair, to) && sends {
             self.peers.choose(path);
         }
     }
@@ -176,17 +181,22 @@ impl Lane {
     }
 
     /// A handshake message, a cookie, or garbage.
-    fn message(&mut self, datagram: &[u8], from: SocketAddr) {
+    fn message(&mut self, datagram: &[u8], from: SocketAddr, now: Time) {
         let mut out = [0u8; MESSAGE_MAX];
         if datagram.len() > MESSAGE_MAX {
             return self.counters.dropped(DropReason::NotOurs);
         }
+        let sender = Sender { address: from.ip(), known: self.peers.snapshot.knows(from.ip()), now };
         let pair = match self.expected(datagram) {
             Some(pair) => Some(pair),
-            None => match self.peers.identities().admit(datagram, from.ip(), &mut out) {
+            None => match self.peers.identities().admit(datagram, sender, &mut self.guard, &mut out) {
                 (own, Admitted::Initiation(remote)) => self.peers.by_keys(own, remote),
                 (_, Admitted::Session(receiver)) => self.peers.by_receiver(receiver),
-                (_, Admitted::CookieWanted(len)) => return self.send_now(from, &out[..len]),
+                (_, Admitted::CookieWanted(len)) => {
+                    self.counters.dropped(DropReason::CookieSent);
+                    return self.send_now(from, &out[..len]);
+                }
+                (_, Admitted::TooMany) => return self.counters.dropped(DropReason::HandshakeLimit),
                 (_, Admitted::Rejected) => None,
             },
         };
@@ -213,7 +223,6 @@ impl Lane {
                     self.peers.pairs[pair].newest.renewed(receiver);
                 }
                 if !was_ready {
-                    let now = self.shared.now();
                     self.established(pair, now);
                 }
             }
@@ -223,7 +232,7 @@ impl Lane {
     }
 
     /// The pair whose initiation a datagram answers, if that is still waited for.
-    fn expected(&mut self, datagram: &[u8]) -> Option<usize> {
+    pub(super) fn expected(&mut self, datagram: &[u8]) -> Option<usize> {
         let receiver = response_receiver(datagram)?;
         let pair = self.peers.by_receiver(receiver)?;
         let state = &mut self.peers.pairs[pair];
@@ -236,35 +245,47 @@ impl Lane {
         let mut quoted = [0u8; 128];
         for _ in 0..ERRORS {
             let Some(error) = self.sockets[socket].receive_error(&mut quoted) else { return };
-            let to = SocketAddr::new(error.to.ip().to_canonical(), error.to.port());
-            let pairs: Vec<usize> = self.peers.by_endpoint(to).filter(|&p| self.peers.pairs[p].sends).collect();
-            for pair in pairs {
-                let state = &self.peers.pairs[pair];
-                // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
-                let ours = state.sent.recognise(&quoted[..error.quoted], now);
-                // The same error concerns one of several sessions between the same addresses.
-                let in_use = self.peers.link(state.path).is_some_and(|link| link.sender == Some(pair));
-                if ours.is_none() && !in_use {
-                    continue;
-                }
-                if error.kind == IcmpKind::TooBig {
-                    // What it says of sizes is not believed, but worth a look where it quotes us.
-                    if ours.is_some() {
-                        self.paths.handle_mtu_hint(state.path, now);
-                        self.timers.request();
-                    }
-                    continue;
-                }
-                let proof = ours.filter(|_| error.kind == IcmpKind::PortUnreachable);
-                if proof.is_some() {
-                    self.peers.snapshot.paths[state.spec].board.refuse(self.index, now);
-                }
-                self.paths.handle(state.path, now, |life| match proof {
-                    Some(id) => life.handle_port_unreachable(id, now),
-                    None => life.handle_hint(now),
-                });
-                self.timers.request();
+            // What is not looked at is taken off all the same: the queue shares the memory of that of datagrams.
+            if self.errors.take(now) {
+                self.icmp_error(&error, &quoted[..error.quoted], now);
             }
+        }
+    }
+
+    pub(super) fn icmp_error(&mut self, error: &IcmpError, quoted: &[u8], now: Time) {
+        let to = SocketAddr::new(error.to.ip().to_canonical(), error.to.port());
+        for pair in self.peers.senders_to(to) {
+            // Only what quotes a ciphertext of ours is evidence; the rest is a hint, and costs an early probe at most.
+            match self.peers.pairs[pair].sent.recognise(quoted, now) {
+                Some(id) => self.icmp_evidence(pair, error.kind, id, now),
+                None => self.icmp_hint(pair, error.kind, now),
+            }
+        }
+    }
+
+    /// An error about the datagram `id`, by somebody who saw it.
+    fn icmp_evidence(&mut self, pair: usize, kind: IcmpKind, id: u64, now: Time) {
+        let state = &self.peers.pairs[pair];
+        match kind {
+            // What it says of sizes is not believed, but worth a look.
+            IcmpKind::TooBig => self.paths.handle_mtu_hint(state.path, now),
+            IcmpKind::PortUnreachable => {
+                self.peers.snapshot.paths[state.spec].board.refuse(self.index, now);
+                self.paths.handle(state.path, now, |life| life.handle_port_unreachable(id, now));
+            }
+            IcmpKind::Unreachable => self.paths.handle(state.path, now, |life| life.handle_hint(now)),
+        }
+        self.timers.request();
+    }
+
+    /// An error that anybody may have made up: now and then a reason to probe.
+    fn icmp_hint(&mut self, pair: usize, kind: IcmpKind, now: Time) {
+        let path = self.peers.pairs[pair].path;
+        // The same error concerns one of several sessions between the same addresses.
+        let in_use = self.peers.link(path).is_some_and(|link| link.sender == Some(pair));
+        if kind != IcmpKind::TooBig && in_use && self.peers.pairs[pair].may_be_hinted(now) {
+            self.paths.handle(path, now, |life| life.handle_hint(now));
+            self.timers.request();
         }
     }
 

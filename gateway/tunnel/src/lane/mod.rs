@@ -11,6 +11,7 @@ mod attempts;
 mod batch;
 mod buffers;
 mod change;
+mod endpoints;
 mod handshakes;
 mod inbound;
 mod lazy;
@@ -22,16 +23,19 @@ mod peers;
 mod seek;
 mod sent;
 mod sources;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod turn;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
 use hawser_datapath::paths::Clock;
-use hawser_datapath::{Counters, Fair, Limiter, PathSet, Policy};
+use hawser_datapath::{Bucket, Counters, Fair, HandshakeGuard, Limiter, PathSet, Policy};
 use hawser_liveness::Time;
 use hawser_model::IpFamily;
 use tun_rs::SyncDevice;
@@ -49,6 +53,10 @@ use crate::session::Session as _;
 use crate::shared::{Change, Handover, Shared};
 use crate::status::LaneStatus;
 use crate::udp::{LaneSocket, RECEIVE_MAX};
+
+/// ICMP errors that are looked at; others are as good as lost. A dying peer is told by two, and by its silence.
+const ERRORS_PER_SECOND: u32 = 1000;
+const ERRORS_AT_ONCE: u32 = 200;
 
 /// What a lane owns from its start.
 pub(crate) struct Parts {
@@ -78,6 +86,9 @@ pub(crate) struct Lane {
     spare: LaneStatus,
     counters: Arc<Counters>,
     limiter: Limiter,
+    guard: HandshakeGuard,
+    /// How many ICMP errors are looked at.
+    errors: Bucket,
     /// One for each socket.
     fair: [Fair; 2],
     batch: Batch,
@@ -95,6 +106,7 @@ impl Lane {
         let sources = Sources::new(bell, tun_fd(&parts.tun), parts.sockets.iter().map(AsFd::as_fd))?;
         let snapshot = shared.snapshot.load_full();
         let paths = PathSet::new(shared.doors[parts.index].config);
+        let secrets = RandomState::new();
         Ok(Self {
             index: parts.index,
             sources,
@@ -105,7 +117,9 @@ impl Lane {
             epoch: None,
             spare: LaneStatus::default(),
             counters: Arc::clone(&shared.counters[parts.index]),
-            limiter: Limiter::new(),
+            limiter: Limiter::replies(secrets.hash_one("replies")),
+            guard: HandshakeGuard::new(secrets.hash_one("handshakes")),
+            errors: Bucket::new(ERRORS_PER_SECOND, ERRORS_AT_ONCE),
             fair: Default::default(),
             batch: Batch::new(),
             segments: TunPackets::new(),

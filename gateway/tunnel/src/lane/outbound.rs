@@ -16,9 +16,22 @@ use super::turn::Room;
 use crate::control::MTU_MIN;
 use crate::session::Session as _;
 use crate::shared::Handover;
+use crate::udp::Unsent;
 
 /// How long a cluster that has not answered yet is waited for before packets to it are refused: sessions need a moment.
 const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Packets of other lanes that are sent in one turn.
+const HANDED_OVER: u32 = 64;
+
+/// What packets on a path may be.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// Bytes of one that goes whole.
+    mtu: u16,
+    /// Bytes of those that TCP's ends may send each other.
+    announced: u16,
+}
 
 impl Lane {
     /// Takes a burst from the TUN. False when the device is gone.
@@ -62,36 +75,28 @@ impl Lane {
 
     /// Sends all segments by a path.
     fn send_all(&mut self, path: PathIndex, now: Time) {
-        let Some(link) = self.peers.link(path).copied() else {
+        let Some(spec) = self.peers.link(path).map(|link| link.spec) else {
             return self.counters.dropped_many(DropReason::NoSession, self.segments.len() as u64);
         };
-        let mtu = self.peers.snapshot.paths[link.spec].mtu();
-        let announced = mtu.min(self.shared.lan_mtu());
-        let sender = self.peers.ready_sender(path);
+        let Some((pair, to)) = self.peers.ready_sender(path) else { return self.hand_over(spec, None, now) };
+        let limits = self.limits(spec);
         let (mut packets, mut bytes, mut largest) = (0, 0, 0);
         loop {
-            let packet = self.segments.packet();
-            let len = packet.len();
-            let whole = len <= usize::from(mtu);
-            if !whole && !must_pass(packet) {
-                self.counters.dropped(DropReason::TooBig);
-                self.refuse(Trouble::TooBig(mtu), now);
-            } else {
-                mss::clamp(packet, announced);
-                match sender {
-                    Some((pair, to)) => {
-                        self.send(pair, to, whole, now);
-                        largest = largest.max(len);
-                        packets += 1;
-                        bytes += len as u64;
-                    }
-                    None => self.hand_over(link.spec, None),
-                }
+            if let Some(whole) = self.fit(limits, now)
+                && let Some(len) = self.send(pair, to, whole, now)
+            {
+                largest = largest.max(len);
+                packets += 1;
+                bytes += len as u64;
             }
             if !self.segments.advance() {
                 break;
             }
         }
+        self.sent(path, packets, bytes, largest, now);
+    }
+
+    fn sent(&mut self, path: PathIndex, packets: u64, bytes: u64, largest: usize, now: Time) {
         if largest > usize::from(pmtu::BASE) {
             self.paths.handle_large(path);
         }
@@ -100,40 +105,60 @@ impl Lane {
         }
     }
 
-    /// Sends the packet at hand, in fragments where it is not `whole` to the path.
+    /// What packets by one of the snapshot's paths may be.
+    fn limits(&self, spec: usize) -> Limits {
+        let mtu = self.peers.snapshot.paths[spec].mtu();
+        Limits { mtu, announced: mtu.min(self.shared.lan_mtu()) }
+    }
+
+    /// Makes the packet at hand what may be sent: in one piece, or else in fragments. None where it was refused.
     #[inline]
-    fn send(&mut self, pair: usize, to: SocketAddr, whole: bool, now: Time) {
+    fn fit(&mut self, Limits { mtu, announced }: Limits, now: Time) -> Option<bool> {
         let packet = self.segments.packet();
-        if !whole || !self.batch.fits(to, packet.len()) {
+        let whole = packet.len() <= usize::from(mtu);
+        if !whole && !must_pass(packet) {
+            self.counters.dropped(DropReason::TooBig);
+            self.refuse(Trouble::TooBig(mtu), now);
+            return None;
+        }
+        mss::clamp(packet, announced);
+        Some(whole)
+    }
+
+    /// Sends the packet at hand, in fragments where it is not `whole` to the path; its length, unless it was dropped.
+    #[inline]
+    pub(super) fn send(&mut self, pair: usize, to: SocketAddr, whole: bool, now: Time) -> Option<usize> {
+        let packet = self.segments.packet();
+        let len = packet.len();
+        if !whole || !self.batch.fits(to, len) {
             self.flush_batch();
         }
-        seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(), now);
+        let sealed = seal(&mut self.batch, &mut self.peers, pair, to, self.segments.packet(), now);
+        if !sealed {
+            self.counters.dropped(DropReason::NoSession);
+            return None;
+        }
         if !whole {
             self.flush_fragmented();
         }
+        Some(len)
     }
 
     /// This lane has no path to a cluster: another may have one, where ports differ in fate or sessions are younger here.
     fn no_path(&mut self, cluster: ClusterIndex, now: Time) {
         let lanes = self.shared.doors.len();
-        let helper = self.peers.links().find_map(|(path, link)| {
-            let spec = self.peers.snapshot.paths.get(link.spec).filter(|spec| spec.cluster == usize::from(cluster))?;
+        let helper = self.peers.snapshot.specs_of(usize::from(cluster)).find_map(|spec| {
+            let path = self.peers.path_of(spec)?;
             let fell = match self.paths.state(path) {
                 Some(State::Down) => self.paths.since(path).unwrap_or(now),
                 _ => Time::START,
             };
-            spec.board.helper(self.index, lanes, fell).map(|lane| (link.spec, lane))
+            self.peers.snapshot.paths[spec].board.helper(self.index, lanes, fell).map(|lane| (spec, lane))
         });
-        let count = self.segments.len();
         match helper {
-            Some((spec, lane)) => loop {
-                self.hand_over(spec, Some(lane));
-                if !self.segments.advance() {
-                    break;
-                }
-            },
+            Some((spec, lane)) => self.hand_over(spec, Some(lane), now),
             None => {
-                self.counters.dropped_many(DropReason::NoPath, count as u64);
+                self.counters.dropped_many(DropReason::NoPath, self.segments.len() as u64);
                 if !self.paths.is_new(cluster, PATIENCE, now) {
                     self.refuse(Trouble::Unreachable, now);
                 }
@@ -151,59 +176,72 @@ impl Lane {
         }
     }
 
-    /// Gives the packet at hand to a lane that has a session on this path: `lane`, or lane 0, which alone talks to plain peers, or
+    /// Gives all segments to a lane that has a session on this path: `lane`, or lane 0, which alone talks to plain peers, or
     /// whichever has one.
-    fn hand_over(&mut self, spec: usize, lane: Option<usize>) {
+    pub(super) fn hand_over(&mut self, spec: usize, lane: Option<usize>, now: Time) {
         let path = &self.peers.snapshot.paths[spec];
         let lanes = self.shared.doors.len();
         let first = (!path.probes && self.index != 0).then_some(0);
         let Some(lane) = lane.or(first).or_else(|| path.board.helper(self.index, lanes, Time::START)) else {
-            return self.counters.dropped(DropReason::NoSession);
+            return self.counters.dropped_many(DropReason::NoSession, self.segments.len() as u64);
         };
-        let revision = self.peers.snapshot.revision;
-        let packet = self.segments.packet().to_vec();
-        if !self.shared.doors[lane].hand_over(Handover { revision, spec, packet }) {
-            self.counters.dropped(DropReason::QueueFull);
+        let (revision, limits) = (self.peers.snapshot.revision, self.limits(spec));
+        loop {
+            if self.fit(limits, now).is_some() {
+                let packet = self.segments.packet().to_vec();
+                if !self.shared.doors[lane].leave_packet(Handover { revision, spec, packet }) {
+                    self.counters.dropped(DropReason::QueueFull);
+                }
+            }
+            if !self.segments.advance() {
+                break;
+            }
         }
+        self.shared.doors[lane].ring();
     }
 
     /// Sends what other lanes left here.
     pub(super) fn handed_over(&mut self, now: Time) {
-        while let Ok(Handover { revision, spec, packet }) = self.ring.try_recv() {
-            let current = revision == self.peers.snapshot.revision;
-            let path = self.peers.links().find(|(_, link)| current && link.spec == spec).map(|(path, _)| path);
-            let sender = path.and_then(|path| Some((path, self.peers.ready_sender(path)?)));
-            let Some((path, (pair, to))) = sender else {
-                self.counters.dropped(DropReason::NoSession);
-                continue;
-            };
-            let whole = packet.len() <= usize::from(self.peers.snapshot.paths[spec].mtu());
-            if !whole || !self.batch.fits(to, packet.len()) {
-                self.flush_batch();
-            }
-            seal(&mut self.batch, &mut self.peers, pair, to, &packet, now);
-            if !whole {
-                self.flush_fragmented();
-            }
-            self.paths.handle_sent(path, 1, packet.len() as u64, now);
+        let mut left = HANDED_OVER;
+        while left > 0
+            && let Ok(packet) = self.ring.try_recv()
+        {
+            left -= 1;
+            self.send_for_another(&packet, now);
+        }
+        if left == 0 {
+            // Others have their turn before what may be left; the bell was answered for all.
+            self.shared.doors[self.index].ring();
         }
         self.flush_batch();
+    }
+
+    /// Sends what another lane found fit to be sent.
+    fn send_for_another(&mut self, Handover { revision, spec, packet }: &Handover, now: Time) {
+        let path = self.peers.path_of(*spec).filter(|_| *revision == self.peers.snapshot.revision);
+        let sender = path.and_then(|path| Some((path, self.peers.ready_sender(path)?)));
+        let Some((path, (pair, to))) = sender else { return self.counters.dropped(DropReason::NoSession) };
+        let whole = packet.len() <= usize::from(self.peers.snapshot.paths[*spec].mtu());
+        if !whole || !self.batch.fits(to, packet.len()) {
+            self.flush_batch();
+        }
+        if !seal(&mut self.batch, &mut self.peers, pair, to, packet, now) {
+            return self.counters.dropped(DropReason::NoSession);
+        }
+        if !whole {
+            self.flush_fragmented();
+        }
+        self.sent(path, 1, packet.len() as u64, packet.len(), now);
     }
 
     /// Sends the batch.
     pub(super) fn flush_batch(&mut self) {
         let Some((to, bytes, segment)) = self.batch.contents() else { return };
-        let count = bytes.len().div_ceil(segment) as u64;
         let socket = self.sockets.iter().find(|s| s.family() == IpFamily::of(to.ip()));
-        let sent = socket.map_or(Err(Errno::EAFNOSUPPORT), |socket| match socket.send(to, bytes, segment) {
-            // Devices without checksum offload refuse segmentation, whole batches over the device's MTU are refused too.
-            Err(Errno::EIO | Errno::EINVAL | Errno::EMSGSIZE) if count > 1 => {
-                bytes.chunks(segment).try_for_each(|one| socket.send(to, one, segment))
-            }
-            result => result,
-        });
+        let none = || Err(Unsent { count: bytes.len().div_ceil(segment) as u64, error: Errno::EAFNOSUPPORT });
+        let sent = socket.map_or_else(none, |socket| socket.send_batch(to, bytes, segment));
         self.batch.clear();
-        if let Err(error) = sent {
+        if let Err(Unsent { count, error }) = sent {
             self.counters.dropped_many(DropReason::SendFailed, count);
             self.send_failed(to, error);
         }
@@ -225,13 +263,11 @@ impl Lane {
     pub(super) fn send_failed(&mut self, to: SocketAddr, error: Errno) {
         tracing::debug!(lane = self.index, %to, %error, "packets were not sent");
         let gone = matches!(error, Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::ENETDOWN | Errno::ENODEV);
-        let pairs: Vec<usize> = if gone { self.peers.by_endpoint(to).collect() } else { Vec::new() };
+        let pairs = if gone { self.peers.senders_to(to) } else { Vec::new() };
         let now = self.shared.now();
         for pair in pairs {
-            if self.peers.pairs[pair].sends {
-                self.paths.handle(self.peers.pairs[pair].path, now, |life| life.handle_hint(now));
-                self.timers.request();
-            }
+            self.paths.handle(self.peers.pairs[pair].path, now, |life| life.handle_hint(now));
+            self.timers.request();
         }
     }
 }
@@ -241,12 +277,14 @@ fn must_pass(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| first >> 4 == 6) && packet.len() <= usize::from(MTU_MIN)
 }
 
-/// Seals one packet into the batch and remembers what it became.
+/// Seals one packet into the batch and remembers what it became; false without a session.
 #[inline]
-fn seal(batch: &mut Batch, peers: &mut Peers, pair: usize, to: SocketAddr, packet: &[u8], now: Time) {
+fn seal(batch: &mut Batch, peers: &mut Peers, pair: usize, to: SocketAddr, packet: &[u8], now: Time) -> bool {
     let pair = &mut peers.pairs[pair];
     let session = &mut pair.session;
-    if let Some(sealed) = batch.push(to, |out| session.seal(packet, out)) {
+    let sealed = batch.push(to, |out| session.seal(packet, out));
+    sealed.is_some_and(|sealed| {
         pair.sent.note(sealed, now);
-    }
+        true
+    })
 }

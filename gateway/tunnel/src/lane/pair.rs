@@ -24,6 +24,9 @@ const PLAIN_KEEPALIVE: u16 = 25;
 /// Sessions of replaced keys end by age at this at the latest (WireGuard's REJECT_AFTER_TIME).
 const SESSION_MAX: Duration = Duration::from_secs(180);
 
+/// Between looks for which there is no other reason than what anybody can send.
+const BETWEEN_HINTS: Duration = Duration::from_secs(1);
+
 /// Pairs change hands by pointer when the configuration changes.
 pub(crate) type BoxedPair = Box<Pair>;
 
@@ -65,6 +68,8 @@ pub(crate) struct Pair {
     pub(crate) attempts: Attempts,
     pub(crate) seek: Seek,
     pub(crate) sent: Sent,
+    /// When ICMP last was a reason to look that anybody may have made up.
+    pub(crate) hinted: Option<Time>,
     /// One of its keys was replaced: it ends with its session, or then.
     pub(crate) ends: Option<Time>,
 }
@@ -95,6 +100,7 @@ impl Pair {
             attempts: Attempts::new(now, remote.0[0]),
             seek: Seek::new(now, remote.0[1]),
             sent: Sent::default(),
+            hinted: None,
             ends: None,
         }
     }
@@ -109,6 +115,15 @@ impl Pair {
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
         self.session.ready() && self.endpoint.is_some()
+    }
+
+    /// Whether to look because of an error that quotes nothing of ours: now and then.
+    pub(crate) fn may_be_hinted(&mut self, now: Time) -> bool {
+        let may = self.hinted.is_none_or(|last| now.since(last) >= BETWEEN_HINTS);
+        if may {
+            self.hinted = Some(now);
+        }
+        may
     }
 
     /// One of its keys was replaced, if that was not known before: it has so long.

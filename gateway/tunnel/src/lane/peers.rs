@@ -1,6 +1,7 @@
 //! A lane's sessions, and how they are found. Which there are follows from each snapshot: `change`.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use hawser_datapath::PathIndex;
 use hawser_model::PublicKey;
 
+use super::endpoints::Endpoints;
 use super::pair::{BoxedPair, Pair};
 use crate::rotation::Identities;
 use crate::session::Session as _;
@@ -34,10 +36,15 @@ pub(crate) struct Peers {
     pub(crate) pairs: Vec<BoxedPair>,
     /// By path index; indexes that are not in use have none.
     pub(super) links: Vec<Option<Link>>,
+    /// The path of each of [`Snapshot::paths`].
+    pub(super) by_spec: Vec<Option<PathIndex>>,
     pub(super) by_slot: HashMap<u32, usize>,
     /// The first pair with the lane of a peer's key.
     pub(super) by_key: HashMap<PublicKey, usize>,
-    pub(super) next_slot: u32,
+    pub(super) endpoints: Endpoints,
+    /// Session numbers follow from how many there were, by a secret of this run: whoever is off the path can't guess them.
+    pub(super) numbers: RandomState,
+    pub(super) numbered: u64,
 }
 
 impl Peers {
@@ -49,9 +56,12 @@ impl Peers {
             snapshot,
             pairs: Vec::new(),
             links: Vec::new(),
+            by_spec: Vec::new(),
             by_slot: HashMap::new(),
             by_key: HashMap::new(),
-            next_slot: 1,
+            endpoints: Endpoints::default(),
+            numbers: RandomState::new(),
+            numbered: 0,
         }
     }
 
@@ -81,15 +91,30 @@ impl Peers {
         self.like(*self.by_key.get(&remote)?).find(is)
     }
 
-    /// The pairs that talk to `address`, for ICMP errors.
-    pub(crate) fn by_endpoint(&self, address: SocketAddr) -> impl Iterator<Item = usize> + '_ {
-        self.pairs.iter().enumerate().filter(move |(_, p)| p.endpoint == Some(address)).map(|(index, _)| index)
+    /// The pairs that talk to `address` and send.
+    pub(crate) fn senders_to(&mut self, address: SocketAddr) -> Vec<usize> {
+        let all = self.pairs.iter().enumerate().filter_map(|(index, pair)| Some((index, pair.endpoint?)));
+        let there = self.endpoints.at(address, all).iter().copied();
+        there.filter(|&index| self.pairs[index].sends).collect()
+    }
+
+    /// The peer of a pair is at `to` now; true where nobody knew where it was.
+    pub(crate) fn move_to(&mut self, pair: usize, to: SocketAddr) -> bool {
+        let from = self.pairs[pair].endpoint.replace(to);
+        self.endpoints.moved(pair, from, to);
+        from.is_none()
     }
 
     /// Where a path leads.
     #[inline]
     pub(crate) fn link(&self, path: PathIndex) -> Option<&Link> {
         self.links.get(usize::from(path))?.as_ref()
+    }
+
+    /// The path of one of [`Snapshot::paths`].
+    #[inline]
+    pub(crate) fn path_of(&self, spec: usize) -> Option<PathIndex> {
+        *self.by_spec.get(spec)?
     }
 
     /// All paths and where they lead.

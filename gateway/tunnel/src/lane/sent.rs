@@ -30,6 +30,8 @@ impl Entry {
 #[derive(Default)]
 pub(crate) struct Sent {
     ring: Vec<Entry>,
+    /// Messages noted since the last [`Self::tidy`].
+    noted: usize,
 }
 
 impl Sent {
@@ -43,15 +45,31 @@ impl Sent {
             slot = counter as usize % self.ring.len();
         }
         self.ring[slot] = Entry { counter, ciphertext, at: now };
+        self.noted += 1;
     }
 
     /// Makes room for more before what is recent is overwritten.
     #[cold]
     fn grow(&mut self) {
-        let len = (self.ring.len() * 2).clamp(FEW, ENTRIES);
+        self.resize((self.ring.len() * 2).clamp(FEW, ENTRIES));
+    }
+
+    /// Gives memory back, step by step, that what was sent since the last call would not have needed. To be called no more
+    /// often than messages are remembered for.
+    pub(crate) fn tidy(&mut self) {
+        let noted = std::mem::take(&mut self.noted);
+        if self.ring.len() > FEW && noted <= self.ring.len() / 4 {
+            self.resize(self.ring.len() / 2);
+        }
+    }
+
+    fn resize(&mut self, len: usize) {
         let old = std::mem::replace(&mut self.ring, vec![Entry::default(); len]);
         for entry in old.into_iter().filter(|entry| entry.at > Time::START) {
-            self.ring[entry.counter as usize % len] = entry;
+            let place = &mut self.ring[entry.counter as usize % len];
+            if place.at <= entry.at {
+                *place = entry;
+            }
         }
     }
 
@@ -111,5 +129,65 @@ mod tests {
         assert_eq!(sent.ring.len(), ENTRIES);
         let known = (1000..1000 + 2 * ENTRIES as u64).filter(|&c| sent.recognise(&message(c, 7), at).is_some()).count();
         assert_eq!(known, ENTRIES, "the latest");
+    }
+
+    /// What a path sends in a quarter of a second, evenly, and then the lane's own timers.
+    fn quarter(sent: &mut Sent, start: Time, messages: u64, first: u64) -> Time {
+        let apart = Duration::from_millis(250) / messages as u32;
+        for i in 0..messages {
+            sent.note(&message(first + i, 7), start + apart * i as u32);
+        }
+        sent.tidy();
+        start + Duration::from_millis(250)
+    }
+
+    #[test]
+    fn what_fell_quiet_gives_its_memory_back() {
+        let (mut sent, mut now, mut counter) = (Sent::default(), Time::from_millis(1000), 0);
+        for (messages, quarters, expected) in [(20_000, 4, ENTRIES), (1, 12, FEW), (3, 40, FEW), (20_000, 1, ENTRIES)] {
+            for _ in 0..quarters {
+                now = quarter(&mut sent, now, messages, counter);
+                counter += messages;
+            }
+            assert_eq!(sent.ring.len(), expected, "{messages} each quarter");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_evenly_keeps_the_room_it_needs_and_what_is_recent() {
+        for messages in [10, 100, 500, 1000, 3000] {
+            let (mut sent, mut now, mut counter, mut lens) = (Sent::default(), Time::from_millis(1000), 0, Vec::new());
+            for _ in 0..20 {
+                now = quarter(&mut sent, now, messages, counter);
+                counter += messages;
+                lens.push(sent.ring.len());
+            }
+            assert!(lens[5..].iter().all(|len| *len == lens[5]), "{messages} each quarter: {lens:?}");
+            // Of the last 200 ms, but for the one at the very end of it.
+            let recent = messages * 4 / 5 - 1;
+            let known = (counter - recent..counter).filter(|&c| sent.recognise(&message(c, 7), now).is_some()).count();
+            assert_eq!(known as u64, recent, "{messages} each quarter: {lens:?}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_hundred_that_were_busy_once_is_small() {
+        let mut now = Time::from_millis(1000);
+        let mut all: Vec<Sent> = (0..100).map(|_| Sent::default()).collect();
+        let held = |all: &[Sent]| all.iter().map(|s| s.ring.capacity() * size_of::<Entry>()).sum::<usize>();
+        for sent in &mut all {
+            (0..ENTRIES as u64).for_each(|counter| sent.note(&message(counter, 7), now));
+        }
+        let busy = held(&all);
+        for probe in 0..20 {
+            now = now + Duration::from_millis(250);
+            for sent in &mut all {
+                sent.note(&message(ENTRIES as u64 + probe, 7), now);
+                sent.tidy();
+            }
+        }
+        let quiet = held(&all);
+        println!("{busy} bytes, then {quiet}");
+        assert!(busy > 9_000_000 && quiet < 50_000, "{busy} bytes, then {quiet}");
     }
 }

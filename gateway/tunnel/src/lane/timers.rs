@@ -84,11 +84,11 @@ impl Lane {
 
     /// Sessions' own timers.
     fn tick_sessions(&mut self, now: Time) {
-        self.peers.identities().iter().for_each(|identity| identity.tick());
         let mut message = [0u8; MESSAGE_MAX];
         for pair in 0..self.peers.pairs.len() {
             let was_ready = self.peers.pairs[pair].session.ready();
             let due = self.peers.pairs[pair].session.tick(&mut message);
+            self.peers.pairs[pair].sent.tidy();
             // A session of a replaced key runs out.
             if let Some(len) = due.filter(|_| self.peers.pairs[pair].ends.is_none()) {
                 self.peers.pairs[pair].answers = ANSWERS;
