@@ -52,7 +52,7 @@ fn peers(first: u16, count: u16) -> Config {
 }
 
 /// The first of two lanes with these peers, and the ring of the other, in this thread's namespace.
-fn lane(peers: Config) -> (Lane, Receiver<Handover>) {
+fn lane(peers: &Config) -> (Lane, Receiver<Handover>) {
     let door = |lane| Door::new(PathConfig { lane, liveness: hawser_liveness::Config::default() }).unwrap();
     let ((door, ring), (other, others)) = (door(0), door(1));
     let identity = |seed| Identities { current: Arc::new(Identity::new(StaticSecret::from([seed; 32]))), next: None };
@@ -67,7 +67,7 @@ fn lane(peers: Config) -> (Lane, Receiver<Handover>) {
     (lane, others)
 }
 
-fn apply(lane: &mut Lane, peers: Config) {
+fn apply(lane: &mut Lane, peers: &Config) {
     let clusters: Vec<_> = peers.clusters.iter().map(PeerCluster::to_model).collect();
     let layout = Layout::new(&peers.prefixes, &clusters);
     let last = lane.shared.snapshot.load_full();
@@ -89,7 +89,7 @@ fn in_namespace(test: impl FnOnce() + Send + 'static) {
 #[test]
 fn what_other_lanes_leave_is_taken_in_parts_and_all_of_it() {
     in_namespace(|| {
-        let (mut lane, _others) = lane(peers(1, 1));
+        let (mut lane, _others) = lane(&peers(1, 1));
         // For no path of this configuration: each is dropped.
         let dropped = |lane: &Lane| lane.counters.get(DropReason::NoSession);
         for sent in 0..200 {
@@ -115,14 +115,14 @@ fn what_other_lanes_leave_is_taken_in_parts_and_all_of_it() {
 #[test]
 fn session_numbers_are_no_series_and_each_is_one_sessions() {
     in_namespace(|| {
-        let (mut lane, _others) = lane(peers(0, 1000));
+        let (mut lane, _others) = lane(&peers(0, 1000));
         let numbers = |lane: &Lane| -> Vec<u32> { lane.peers.pairs.iter().map(|pair| pair.slot).collect() };
         let before = numbers(&lane);
         assert_eq!(before.len(), 1000);
         let near = before.windows(2).filter(|w| w[0].abs_diff(w[1]) < 1000).count();
         assert!(near < 10, "{near} follow each other");
         // Half of them go, others come.
-        apply(&mut lane, peers(500, 1000));
+        apply(&mut lane, &peers(500, 1000));
         let after = numbers(&lane);
         assert_eq!(before[500..], after[..500], "sessions that stay keep theirs");
         assert_eq!(lane.peers.by_slot.len(), 1000);
@@ -135,7 +135,7 @@ fn session_numbers_are_no_series_and_each_is_one_sessions() {
 #[test]
 fn made_up_answers_use_up_nobodys() {
     in_namespace(|| {
-        let (mut lane, _others) = lane(peers(0, 1000));
+        let (mut lane, _others) = lane(&peers(0, 1000));
         lane.peers.pairs.iter_mut().for_each(|pair| pair.answers = 3);
         let mut answer = [7; 92];
         answer[..4].copy_from_slice(&[2, 0, 0, 0]);
@@ -155,7 +155,7 @@ fn made_up_answers_use_up_nobodys() {
 #[test]
 fn errors_that_quote_nothing_of_ours_are_a_hint_a_second() {
     in_namespace(|| {
-        let (mut lane, _others) = lane(peers(0, 2));
+        let (mut lane, _others) = lane(&peers(0, 2));
         let to: SocketAddr = "192.0.2.9:51820".parse().unwrap();
         for pair in 0..2 {
             assert!(lane.peers.move_to(pair, to));
@@ -174,7 +174,7 @@ fn errors_that_quote_nothing_of_ours_are_a_hint_a_second() {
         lane.icmp_error(&elsewhere, &[0xee; 100], later);
         lane.icmp_error(&IcmpError { kind: IcmpKind::TooBig, ..error }, &[0xee; 100], later);
         assert_ne!(lane.peers.pairs[0].hinted, Some(later), "of another address, or of sizes");
-        apply(&mut lane, peers(1, 2));
+        apply(&mut lane, &peers(1, 2));
         assert_eq!(lane.peers.senders_to(to), [0], "the one that stayed");
     });
 }
@@ -182,7 +182,7 @@ fn errors_that_quote_nothing_of_ours_are_a_hint_a_second() {
 #[test]
 fn what_has_no_session_when_it_is_sealed_is_dropped_and_not_sent() {
     in_namespace(|| {
-        let (mut lane, _others) = lane(peers(0, 1));
+        let (mut lane, _others) = lane(&peers(0, 1));
         assert_eq!(lane.send(0, "192.0.2.9:51820".parse().unwrap(), true, START), None);
         assert_eq!(lane.counters.get(DropReason::NoSession), 1);
         assert!(lane.batch.contents().is_none());
@@ -207,7 +207,7 @@ fn read(lane: &mut Lane, to: IpAddr) {
 #[test]
 fn what_goes_by_another_lane_is_as_large_as_passes() {
     let ns = Netns::new("lane", None).unwrap();
-    let (mut lane, others) = ns.run(|| lane(peers(0, 1)));
+    let (mut lane, others) = ns.run(|| lane(&peers(0, 1)));
     for line in [
         format!("addr add 10.1.0.1/16 dev {DEVICE}"),
         format!("link set {DEVICE} up"),
