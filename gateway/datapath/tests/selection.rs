@@ -140,11 +140,11 @@ fn a_thousand_flows_spread_evenly_by_weight() {
         let Spread { flows, buckets, chance } = over_clusters(weights);
         let [(flows, worst), (buckets, most), (chance, by_chance)] =
             [flows, buckets, chance].map(|all| (Spread::median(&all), Spread::worst(&all)));
-        // Four sigma: of the hundred clusters and each of their paths, it is the worst one that counts.
+        // Five sigma: of a hundred clusters and each of their paths, it is the worst one that counts.
         let size = (weights.len() * 1024).next_power_of_two().min(8192);
         let table = match equal.contains(weights) && weights.len() <= 5 {
             true => 0.1,
-            false => 4.0 * sigma(weights, size as f64),
+            false => 5.0 * sigma(weights, size as f64),
         };
         let bound = table + 3.0 * sigma(weights, f64::from(FLOWS));
         println!(
