@@ -1,8 +1,5 @@
 //! A lane's path set and its clock together, as a lane's loop drives them, in virtual time.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![expect(clippy::print_stderr, reason = "what was measured, for who reads the output")]
-
 mod support;
 
 use std::time::Duration;

@@ -44,7 +44,9 @@ fn a_spoofed_source_is_dropped_and_counted() {
         a.ns.ip(&format!("addr add {source}")).unwrap();
         let source: IpAddr = source.split('/').next().unwrap().parse().unwrap();
         let target = b.inner(family);
-        let victim = b.ns.run(move || UdpSocket::bind(SocketAddr::new(target, 0)).unwrap());
+        // The device has its addresses a moment after its routes.
+        let bind = || b.ns.run(move || Ok(UdpSocket::bind(SocketAddr::new(target, 0))?));
+        let victim = wait_for("the gateway's own address", LIMIT, bind).unwrap();
         let before = b.drops("ingress_source");
         send_spoofed(&a, source, victim.local_addr().unwrap(), 10);
         wait_drops(&b, "ingress_source", before + 10);

@@ -107,8 +107,8 @@ const TIMEOUTS_MAX: u8 = 2;
 
 impl Stall {
     pub fn is_short(self, what: &str) {
-        println!("{what}: {} timeouts in a row, stalled for {:?}", self.timeouts, self.longest);
-        assert!(self.timeouts <= TIMEOUTS_MAX, "{what}: {self:?}");
+        let Self { longest, timeouts } = self;
+        assert!(timeouts <= TIMEOUTS_MAX, "{what}: {timeouts} timeouts in a row, stalled for {longest:?}");
     }
 }
 
