@@ -35,12 +35,14 @@ fn heard(rope: &Rope, wire: &str, text: &[u8]) -> Result<usize> {
 fn nobody_heard(rope: &Rope, from: &Netns, number: u8) -> Result<()> {
     let plain = [PLAIN, &[b'0' + number]].concat();
     let (v4, v6) = (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED));
-    for (own, broker, nth) in [(v4, "198.51.100.1", 1), (v6, "2001:db8:0:ff::1", 2)] {
+    for (own, broker) in [(v4, "198.51.100.1"), (v6, "2001:db8:0:ff::1")] {
+        let before = heard(rope, "wan", &plain)?;
         let (to, text) = (SocketAddr::new(broker.parse()?, 9), plain.clone());
         from.run(move || UdpSocket::bind((own, 0)).and_then(|socket| socket.send_to(&text, to)))?;
         wait_for("the WAN's capture to have everything", LIMIT, || {
             let times = heard(rope, "wan", &plain)?;
-            ensure!(times == nth, "said in plain {nth} times, heard {times} times");
+            // The host that is told may quote it.
+            ensure!(times > before, "said in plain once more, heard {times} times, as before");
             Ok(())
         })?;
     }
