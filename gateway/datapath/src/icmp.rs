@@ -7,10 +7,10 @@ use crate::packet::{ICMP, ICMPV6, Packet};
 
 /// The longest ICMP error over IPv4 (RFC 1812, 4.3.2.3).
 const MAX_V4: usize = 576;
+/// What every link of IPv6 takes (RFC 8200, 5): hosts ignore word of less (RFC 8201, 4), and packets of this size always pass.
+pub const MIN_MTU_V6: u16 = 1280;
 /// The longest ICMP error over IPv6 (RFC 4443, 2.4 c).
-const MAX_V6: usize = 1280;
-/// What every link of IPv6 takes: hosts ignore word of less (RFC 8201, 4), and packets of this size always pass.
-const MIN_MTU_V6: u16 = 1280;
+const MAX_V6: usize = MIN_MTU_V6 as usize;
 /// Hops that a reply may take.
 const TTL: u8 = 64;
 

@@ -152,7 +152,7 @@ fn desired(snapshot: &Snapshot, clusters: &[ClusterStatus], draining: bool) -> D
 }
 
 /// IPv6 needs it of every link.
-pub(crate) const MTU_MIN: u16 = 1280;
+pub(crate) const MTU_MIN: u16 = hawser_datapath::icmp::MIN_MTU_V6;
 
 #[cfg(test)]
 mod tests {

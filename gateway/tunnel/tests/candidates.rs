@@ -198,16 +198,22 @@ fn lost_while(from: &Host, to: &Host, f: impl FnOnce()) -> (u64, u64) {
     (sent, sent - came.load(Ordering::Relaxed))
 }
 
-#[test]
-fn a_better_candidate_that_appears_is_taken_without_loss() {
-    let keys = tempfile::tempdir().unwrap();
-    let (_switch, _relay, a, b) = pair(keys.path(), 2);
+/// Two gateways of two lanes that know each other's relay only, and are live by it.
+fn by_relay(keys: &std::path::Path) -> (Switch, Relay, Host, Host) {
+    let (switch, relay, a, b) = pair(keys, 2);
     a.apply(vec![at(&b, &[RELAY.into()])]);
     b.apply(vec![at(&a, &[RELAY.into()])]);
     a.wait_live(&b);
     b.wait_live(&a);
     wait_endpoint(&a, &b.id(), RELAY.into());
     wait_endpoint(&b, &a.id(), RELAY.into());
+    (switch, relay, a, b)
+}
+
+#[test]
+fn a_better_candidate_that_appears_is_taken_without_loss() {
+    let keys = tempfile::tempdir().unwrap();
+    let (_switch, _relay, a, b) = by_relay(keys.path());
     let (sent, lost) = lost_while(&a, &b, || {
         a.apply(vec![at(&b, &[RELAY.into(), direct(2)])]);
         wait_endpoint(&a, &b.id(), direct(2));
@@ -219,12 +225,7 @@ fn a_better_candidate_that_appears_is_taken_without_loss() {
 #[test]
 fn a_better_candidate_may_be_of_the_other_family() {
     let keys = tempfile::tempdir().unwrap();
-    let (_switch, _relay, a, b) = pair(keys.path(), 2);
-    a.apply(vec![at(&b, &[RELAY.into()])]);
-    b.apply(vec![at(&a, &[RELAY.into()])]);
-    a.wait_live(&b);
-    b.wait_live(&a);
-    wait_endpoint(&a, &b.id(), RELAY.into());
+    let (_switch, _relay, a, b) = by_relay(keys.path());
     let (sent, lost) = lost_while(&a, &b, || {
         a.apply(vec![at(&b, &[RELAY.into(), direct6(2)])]);
         wait_endpoint(&a, &b.id(), direct6(2));

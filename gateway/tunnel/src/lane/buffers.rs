@@ -17,7 +17,7 @@ use crate::session::MESSAGE_MAX;
 const PACKET_MAX: usize = 65_535;
 /// Packets that wait for one round of writes.
 const WAITING_MAX: usize = 512;
-/// Room for the packets of several receives: the kernel's sends cut superpackets where they are full, and what follows each
+/// Room for the packets of a turn's receives: the kernel's sends cut superpackets where they are full, and what follows each
 /// other here is joined again.
 const ARENA: usize = 2 * PACKET_MAX;
 
