@@ -1,13 +1,16 @@
 //! Keys of gateways are replaced under traffic: no packet is lost, no connection breaks, and it ends well when something
 //! happens on the way.
 
+use std::fs::{self, File, Permissions};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::rope::LIMIT;
 use hawser_e2e::{Rope, figure};
+use hawser_testbed::traffic::admin;
 use hawser_testbed::traffic::tcp::{Connections, Echo};
 use hawser_testbed::traffic::udp::{self, Loss, Stream};
 use hawser_testbed::{Site, Workload, wait_for};
@@ -167,5 +170,85 @@ fn a_rotation_survives_what_happens_on_the_way() -> Result<()> {
     rope.east.start(2, "hawser-gateway")?;
     rope.wait_up()?;
     ensure!(ends.tcp.alive(Duration::from_secs(10)) == ends.tcp.count(), "a connection broke");
+    rope.pass()
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Gives a gateway that never ran keys that were made so long ago.
+fn aged_keys(site: &Site, node: u8, age: Duration) -> Result<()> {
+    let dir = site.node(node).state.join("gateway");
+    fs::create_dir_all(&dir)?;
+    fs::set_permissions(&dir, Permissions::from_mode(0o700))?;
+    for lane in 0..2_u8 {
+        let path = dir.join(format!("lane-{lane}.key"));
+        // 32 bytes that nobody else in this laboratory has.
+        let letter = char::from(b'A' + 2 * node + lane);
+        fs::write(&path, format!("{}=\n", letter.to_string().repeat(42) + "A"))?;
+        fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+        File::open(&path)?.set_modified(SystemTime::now() - age)?;
+    }
+    Ok(())
+}
+
+fn replace_by_age(site: &Site, after: &str) -> Result<()> {
+    let file = "membership.yaml";
+    let text = fs::read_to_string(site.dir.join(file))?;
+    let kept = text.lines().filter(|line| !line.contains("rotateKeysAfter"));
+    let lines: Vec<&str> = kept.collect();
+    site.write(file, &format!("{}\n  rotateKeysAfter: {after}\n", lines.join("\n")))
+}
+
+/// How many paths each gateway's replacement is about. The second one is asked first: where both are at it, they are at the
+/// same time, as the first one began before.
+fn turns(site: &Site) -> Result<[Option<u64>; 2]> {
+    let of = |node: u8| -> Result<Option<u64>> {
+        let report = admin::get(&site.node(node).state.join("gateway/admin.sock"), "/report")?;
+        Ok(serde_json::from_str::<Value>(&report)?["rotation"]["totalPaths"].as_u64())
+    };
+    let second = of(2)?;
+    Ok([of(1)?, second])
+}
+
+#[test]
+fn keys_are_replaced_by_age_one_gateway_after_the_other() -> Result<()> {
+    let mut rope = Rope::prepare("rotation3", |site| site.lanes = Some(2))?;
+    aged_keys(&rope.west, 1, 30 * HOUR)?;
+    aged_keys(&rope.west, 2, 10 * HOUR)?;
+    rope.join_all()?;
+    rope.wait_up()?;
+    let ends = Ends::new(&rope)?;
+    let before = [keys(&rope.west)?, keys(&rope.east)?];
+    ends.lose_nothing(&mut rope, "keys that are old", |rope| {
+        // While the first can't come to an end, the second has to wait, however old its keys are.
+        rope.lab.take_broker()?.kill()?;
+        replace_by_age(&rope.west, "20h")?;
+        wait_for("the gateway with the oldest keys to begin", LIMIT, || {
+            let turns = turns(&rope.west)?;
+            ensure!(turns == [Some(2), None], "{turns:?}");
+            Ok(())
+        })?;
+        replace_by_age(&rope.west, "2h")?;
+        thread::sleep(Duration::from_secs(3));
+        let waiting = turns(&rope.west)?;
+        ensure!(waiting == [Some(2), None] && keys(&rope.west)? == before[0], "{waiting:?}");
+
+        rope.lab.start_broker()?;
+        let mut seen = vec![waiting];
+        wait_for("both to have new keys", LIMIT, || {
+            let now = turns(&rope.west)?;
+            if seen.last() != Some(&now) {
+                seen.push(now);
+            }
+            let keys = keys(&rope.west)?;
+            ensure!(keys.iter().all(|key| !before[0].contains(key)) && now == [None, None], "{now:?}, {keys:?}");
+            Ok(())
+        })?;
+        figure(format_args!("turns of the two gateways, paths each: {seen:?}"));
+        ensure!(seen.contains(&[None, Some(2)]), "the second one's turn was not seen: {seen:?}");
+        ensure!(!seen.iter().any(|turns| turns.iter().all(Option::is_some)), "both were at it: {seen:?}");
+        Ok(())
+    })?;
+    ensure!(keys(&rope.east)? == before[1], "the other site's keys are its own");
     rope.pass()
 }
