@@ -210,6 +210,14 @@ fn turns(site: &Site) -> Result<[Option<u64>; 2]> {
     Ok([of(1)?, second])
 }
 
+/// Whether the first gateway's status says that it is at it: others can wait only for what they are told.
+fn is_told(site: &Site) -> Result<bool> {
+    let dir = site.dir.join("generated").join(format!("gateway-{}", site.node(1).name)).join("status/GatewayNode");
+    let statuses = fs::read_dir(&dir).with_context(|| format!("Failed to list {}", dir.display()))?;
+    let texts = statuses.map(|file| Ok(fs::read_to_string(file?.path())?)).collect::<Result<Vec<_>>>()?;
+    Ok(texts.iter().any(|text| text.contains("rotation:")))
+}
+
 #[test]
 fn keys_are_replaced_by_age_one_gateway_after_the_other() -> Result<()> {
     let mut rope = Rope::prepare("rotation3", |site| site.lanes = Some(2))?;
@@ -226,6 +234,7 @@ fn keys_are_replaced_by_age_one_gateway_after_the_other() -> Result<()> {
         wait_for("the gateway with the oldest keys to begin", LIMIT, || {
             let turns = turns(&rope.west)?;
             ensure!(turns == [Some(2), None], "{turns:?}");
+            ensure!(is_told(&rope.west)?, "not told to others yet");
             Ok(())
         })?;
         replace_by_age(&rope.west, "2h")?;
