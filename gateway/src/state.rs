@@ -66,7 +66,7 @@ impl Shared {
                     last_change_us: micros(load.last_change),
                     longest_change_us: micros(load.longest_change),
                     longest_control_us: micros(load.longest_control),
-                    longest_since_change_us: micros(load.longest_since_change),
+                    turn_p95_us: micros(load.turn_p95),
                 },
             })
             .collect();

@@ -147,6 +147,11 @@ pub(crate) fn data_receiver(datagram: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
 }
 
+/// Whether a message of our own begins a handshake.
+pub(crate) fn is_initiation(message: &[u8]) -> bool {
+    message.first() == Some(&1)
+}
+
 /// The receiver index of a handshake's answer: that of the session it makes.
 pub(crate) fn response_receiver(datagram: &[u8]) -> Option<u32> {
     let index = datagram.get(8..12).filter(|_| datagram.first() == Some(&2))?;

@@ -137,6 +137,8 @@ pub(crate) struct Board {
     refusals: [AtomicU64; LANES_MAX],
     /// Grows when a lane wants the others to look at the path.
     hints: AtomicU64,
+    /// Grows with all of this but proofs: who has seen it need not read the rest.
+    news: AtomicU64,
 }
 
 impl Board {
@@ -149,7 +151,19 @@ impl Board {
             Some(State::Held) => 4,
             Some(State::Down) => 5,
         };
-        self.slots[lane].store(code, Ordering::Release);
+        if self.slots[lane].swap(code, Ordering::AcqRel) != code {
+            self.stir();
+        }
+    }
+
+    /// Something changed; after the change, so that whoever sees this sees that.
+    fn stir(&self) {
+        self.news.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Another figure than when it was read last: there is something to read.
+    pub(crate) fn news(&self) -> u64 {
+        self.news.load(Ordering::Acquire)
     }
 
     pub(crate) fn get(&self, lane: usize) -> Option<State> {
@@ -169,6 +183,7 @@ impl Board {
 
     pub(crate) fn refuse(&self, lane: usize, at: Time) {
         self.refusals[lane].store(at.as_nanos(), Ordering::Release);
+        self.stir();
     }
 
     /// When packets of a lane other than `lane` were last refused.
@@ -188,16 +203,20 @@ impl Board {
 
     /// What passes from `lane`; `None` while its path is not in use.
     pub(crate) fn set_mtu(&self, lane: usize, mtu: Option<u16>) {
-        self.mtus[lane].store(mtu.unwrap_or(0), Ordering::SeqCst);
+        let mtu = mtu.unwrap_or(0);
+        if self.mtus[lane].swap(mtu, Ordering::SeqCst) == mtu {
+            return;
+        }
         let smallest = || self.mtus.iter().map(|m| m.load(Ordering::SeqCst)).filter(|&m| m > 0).min().unwrap_or(0);
         // Two lanes may do so at once: whoever is last has looked after the other wrote.
         loop {
             let found = smallest();
             self.mtu.store(found, Ordering::SeqCst);
             if smallest() == found {
-                return;
+                break;
             }
         }
+        self.stir();
     }
 
     /// What passes from every lane that knows: lanes share the smaller result, as any may carry any packet of the path.
@@ -213,7 +232,9 @@ impl Board {
 
     /// Asks the other lanes to look; the count including this one.
     pub(crate) fn hint(&self) -> u64 {
-        self.hints.fetch_add(1, Ordering::AcqRel) + 1
+        let hints = self.hints.fetch_add(1, Ordering::AcqRel) + 1;
+        self.stir();
+        hints
     }
 
     pub(crate) fn hints(&self) -> u64 {

@@ -59,9 +59,9 @@ pub struct LaneLoadReport {
     pub longest_change_us: u64,
     /// The longest that packets waited for any control work: changes, handshakes, probes, figures.
     pub longest_control_us: u64,
-    /// The same since the last change, which is part of it.
+    /// What 95 of 100 turns of control work took at most since the last change, which is one of them; 0 while there were few.
     #[serde(default)]
-    pub longest_since_change_us: u64,
+    pub turn_p95_us: u64,
 }
 
 /// Keys that are being replaced.

@@ -10,7 +10,7 @@ use crate::underlay::{Addr, Datagram};
 /// A session is renewed at this age at the latest.
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
-pub(crate) const SEEK_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const SEEK_AFTER: Duration = Duration::from_millis(500);
 /// Between looks at who needs one, while somebody does
 const TICK: Duration = Duration::from_millis(100);
 /// and while all paths answer.

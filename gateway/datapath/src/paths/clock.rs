@@ -54,8 +54,8 @@ pub struct Clock {
     requested: bool,
     /// Something is to be published at once.
     changed: bool,
-    /// Nothing was published since [`Job::Ask`]: whoever has us publish all the time does not keep us from asking.
-    asked: bool,
+    /// What the last turn did: what is due all the time keeps nothing else from its turn.
+    last: Job,
 }
 
 impl Clock {
@@ -72,7 +72,7 @@ impl Clock {
             after_change: false,
             requested: true,
             changed: true,
-            asked: true,
+            last: Job::Ask,
         }
     }
 
@@ -95,6 +95,13 @@ impl Clock {
     /// Who needs a handshake is looked at again in a while.
     pub fn seek_after(&mut self, pause: Duration, now: Time) {
         self.seek = now + pause;
+    }
+
+    /// The same, unless somebody asked meanwhile for a look at once.
+    pub fn seek_no_sooner(&mut self, pause: Duration, now: Time) {
+        if self.seek > Time::START {
+            self.seek = now + pause;
+        }
     }
 
     /// Whether [`Job::Ask`] looks for handshakes to begin.
@@ -138,17 +145,25 @@ impl Clock {
         }
         self.requested = false;
         let publish = now >= self.publish || (self.changed && now >= self.published);
-        let job = if now >= self.tick {
-            self.tick = now + TICK;
-            Job::Sessions
-        } else if publish && self.asked {
-            self.asked = false;
-            Job::Publish
-        } else {
-            self.asked = true;
-            Job::Ask
+        self.last = match self.last {
+            Job::Ask | Job::Change if now >= self.tick => Job::Sessions,
+            Job::Ask | Job::Change | Job::Sessions if publish => Job::Publish,
+            _ => Job::Ask,
         };
-        Some(Turn { job, lag })
+        if self.last == Job::Sessions {
+            self.tick = now + TICK;
+        }
+        Some(Turn { job: self.last, lag })
+    }
+
+    /// Only a part of this turn's work was done: the next is due when others had their turn.
+    pub fn go_on(&mut self, now: Time) {
+        match self.last {
+            Job::Sessions => self.tick = now,
+            Job::Publish => self.publish = now,
+            Job::Ask => self.requested = true,
+            Job::Change => {}
+        }
     }
 
     /// The work is done; where there is `more`, the next turn comes at once. `paths` is when the paths' own next is due.
@@ -224,5 +239,49 @@ mod tests {
         assert!(count(Job::Ask) >= count(Job::Publish) && count(Job::Publish) > 9_000, "{}", count(Job::Ask));
         let between = jobs.iter().filter(|job| **job != Job::Sessions).collect::<Vec<_>>();
         assert!(between.windows(2).all(|two| two.contains(&&Job::Ask)), "two publications without a look between them");
+    }
+
+    #[test]
+    fn work_in_parts_lets_everything_else_have_its_turn_and_then_rests() {
+        let mut now = Time::from_millis(60_000);
+        let mut clock = Clock::new(now);
+        let (mut sessions, mut figures, mut jobs) = (5, 9, Vec::new());
+        while sessions > 0 || figures > 0 {
+            assert!(clock.due() <= now, "the rest is due at once: {jobs:?}");
+            let job = clock.turn(None, false, now).expect("something is due").job;
+            jobs.push(job);
+            let left = match job {
+                Job::Sessions => &mut sessions,
+                Job::Publish => &mut figures,
+                Job::Ask | Job::Change => &mut 1,
+            };
+            *left -= 1;
+            match (job, *left) {
+                (Job::Sessions | Job::Publish, 1..) => clock.go_on(now),
+                (Job::Publish, 0) => drop(clock.published(1, now)),
+                _ => {}
+            }
+            clock.rest(None, job != Job::Ask, now);
+            now = now + MS / 10;
+        }
+        let first: Vec<_> = jobs.chunks(3).take(5).collect();
+        assert!(first.iter().all(|three| **three == [Job::Sessions, Job::Publish, Job::Ask]), "{jobs:?}");
+        assert!(jobs[15..].chunks(2).all(|two| two[0] == Job::Publish), "{jobs:?}");
+        assert_eq!(clock.turn(None, false, now).map(|turn| turn.job), Some(Job::Ask));
+        clock.seek_after(MS * 1000, now);
+        clock.rest(None, false, now);
+        assert!(clock.due() > now + MS * 100, "all is done");
+    }
+
+    #[test]
+    fn a_look_that_was_asked_for_is_not_put_off() {
+        let now = Time::from_millis(60_000);
+        let (mut clock, _) = quiet(now);
+        clock.seek_after(MS, now);
+        clock.seek_no_sooner(MS * 1000, now);
+        assert!(!clock.seeks(now + MS * 999) && clock.seeks(now + MS * 1000));
+        clock.seek();
+        clock.seek_no_sooner(MS * 1000, now);
+        assert!(clock.seeks(now));
     }
 }

@@ -62,7 +62,7 @@ impl Peers {
             let of =
                 |spec: &PathSpec| spec.cluster == usize::from(info.cluster_index) && spec.key.gateway == info.gateway;
             let Some((spec_index, spec)) = specs.find(|(_, spec)| of(spec)) else { break };
-            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints() };
+            let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints(), news: None };
             for remote in self.remote_lanes(spec) {
                 let sends = usize::from(info.remote_lane) == remote;
                 let group = self.add_group(spec, remote, &mut old, now);

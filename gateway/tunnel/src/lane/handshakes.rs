@@ -7,17 +7,18 @@ use hawser_liveness::{State, Time};
 
 use super::Lane;
 use super::pair::is_wanted;
+use super::round::Round;
 use crate::session::{MESSAGE_MAX, Session as _};
 
 /// A session is renewed at this age at the latest; it ends at 180 s.
 const RENEW_AFTER: Duration = Duration::from_secs(150);
 /// Silence of a path with a session before handshakes are tried everywhere again.
-const SEEK_AFTER: Duration = Duration::from_secs(1);
+const SEEK_AFTER: Duration = Duration::from_millis(500);
 /// Between looks at who needs one, while somebody does
 const TICK: Duration = Duration::from_millis(100);
 /// and while all paths answer: what is due then can wait.
 const SETTLED: Duration = Duration::from_secs(1);
-/// Handshakes begun in one turn, and sessions made for them: a few key agreements each.
+/// Handshakes begun or sessions made for them in one turn: a few key agreements each.
 const HANDSHAKES_AT_ONCE: u32 = 1;
 
 /// Answers to one initiation that are looked at past the guard against floods: whoever floods a lane with handshakes shall not
@@ -37,6 +38,31 @@ enum Why {
     Better,
 }
 
+/// What was done for a session in a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    None,
+    /// It was made, which takes as long as a handshake's beginning: that is for the next turn.
+    Woken,
+    /// Its handshake has begun.
+    Begun,
+}
+
+/// A look through all sessions for handshakes to begin.
+#[derive(Debug, Default)]
+pub(super) struct Looks {
+    round: Round,
+    /// All that were looked at have a session that answers.
+    settled: bool,
+}
+
+impl Looks {
+    /// Whether one has begun and is not over.
+    pub(super) fn is_under_way(&self) -> bool {
+        self.round.is_under_way()
+    }
+}
+
 impl Lane {
     /// Whether the pair's path is silent for so long that the peer may have moved, or begun anew without the session.
     pub(super) fn is_lost(&self, pair: usize, now: Time) -> bool {
@@ -51,50 +77,62 @@ impl Lane {
     }
 
     /// Starts handshakes: where there is no session, where the path has fallen silent, in time before a session ends, and now
-    /// and then to see whether another candidate is better.
+    /// and then to see whether another candidate is better. Looks at so many sessions at a time.
     pub(super) fn handshakes(&mut self, now: Time) {
-        let mut left = HANDSHAKES_AT_ONCE;
-        let mut settled = true;
-        self.timers.late = None;
-        for pair in 0..self.peers.pairs.len() {
-            self.finish_look(pair, now);
-            let state = &self.peers.pairs[pair];
-            let silent = matches!(self.paths.state(state.path), Some(State::Down | State::Unknown));
-            settled &= state.session.ready() && !silent;
-            let Some(why) = self.handshake_due(pair, now) else { continue };
-            let targets = match why {
-                Why::Beside(endpoint) => vec![endpoint],
-                _ => self.peers.targets(pair, why == Why::Unreached),
-            };
-            if targets.is_empty() {
-                self.peers.pairs[pair].attempts.made(now);
-                continue;
-            }
-            if left == 0 {
-                // Its turn comes after waiting packets.
-                self.timers.seek();
-                return;
-            }
-            left -= 1;
-            self.peers.wake(pair);
-            let state = &mut self.peers.pairs[pair];
-            if why != Why::Better {
-                state.attempts.made(now);
-            }
-            // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
-            let mut message = [0u8; MESSAGE_MAX];
-            let Some(len) = state.session.initiate(&mut message) else { continue };
-            state.answers = ANSWERS;
-            if why == Why::Better {
-                let rtt = self.paths.path_row(state.path, now).and_then(|row| row.rtt);
-                state.seek.begun(&message[..len], rtt, now);
-                self.timers.late = self.timers.late.into_iter().chain(state.seek.late_at()).min();
-            }
-            for to in targets {
-                self.send_now(to, &message[..len]);
-            }
+        if !self.looks.is_under_way() {
+            self.looks.settled = true;
+            self.timers.late = None;
+            self.timers.seek_after(TICK, now);
         }
-        self.timers.seek_after(if settled { SETTLED } else { TICK }, now);
+        let part = self.looks.round.part(self.peers.pairs.len());
+        let (mut pair, mut left) = (part.start, HANDSHAKES_AT_ONCE);
+        while pair < part.end && left > 0 {
+            let step = self.handshake(pair, now);
+            left -= u32::from(step != Step::None);
+            pair += usize::from(step != Step::Woken);
+        }
+        if self.looks.round.stop(pair, self.peers.pairs.len()) {
+            self.timers.request();
+        } else if self.looks.settled {
+            self.timers.seek_no_sooner(SETTLED, now);
+        }
+    }
+
+    /// Starts a handshake if one is due.
+    fn handshake(&mut self, pair: usize, now: Time) -> Step {
+        self.finish_look(pair, now);
+        let state = &self.peers.pairs[pair];
+        let silent = matches!(self.paths.state(state.path), Some(State::Down | State::Unknown));
+        self.looks.settled &= state.session.ready() && !silent;
+        let Some(why) = self.handshake_due(pair, now) else { return Step::None };
+        let targets = match why {
+            Why::Beside(endpoint) => vec![endpoint],
+            _ => self.peers.targets(pair, why == Why::Unreached),
+        };
+        if targets.is_empty() {
+            self.peers.pairs[pair].attempts.made(now);
+            return Step::None;
+        }
+        if self.peers.wake(pair) {
+            return Step::Woken;
+        }
+        let state = &mut self.peers.pairs[pair];
+        if why != Why::Better {
+            state.attempts.made(now);
+        }
+        // One message to all candidates: the peer answers the first that arrives and takes the others for replays.
+        let mut message = [0u8; MESSAGE_MAX];
+        let Some(len) = state.session.initiate(&mut message) else { return Step::Begun };
+        state.answers = ANSWERS;
+        if why == Why::Better {
+            let rtt = self.paths.path_row(state.path, now).and_then(|row| row.rtt);
+            state.seek.begun(&message[..len], rtt, now);
+            self.timers.late = self.timers.late.into_iter().chain(state.seek.late_at()).min();
+        }
+        for to in targets {
+            self.send_now(to, &message[..len]);
+        }
+        Step::Begun
     }
 
     /// Whether a pair wants a handshake, and why.

@@ -14,11 +14,13 @@ pub(crate) enum Lazy<S> {
 }
 
 impl<S: Session> Lazy<S> {
-    /// Makes it, if it is not.
-    pub(crate) fn wake(&mut self, make: impl FnOnce() -> S) {
-        if matches!(self, Self::Asleep) {
+    /// Makes it, if it is not; whether it was not.
+    pub(crate) fn wake(&mut self, make: impl FnOnce() -> S) -> bool {
+        let asleep = matches!(self, Self::Asleep);
+        if asleep {
             *self = Self::Awake(Box::new(make()));
         }
+        asleep
     }
 }
 

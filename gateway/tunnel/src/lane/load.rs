@@ -11,6 +11,8 @@ use crate::status::LaneLoad;
 pub(super) struct Load {
     turn: Duration,
     told: LaneLoad,
+    /// Turns since the last configuration was taken over.
+    since: Spread,
 }
 
 /// CPU time of this thread.
@@ -39,18 +41,56 @@ impl Load {
         self.told.changes += 1;
         self.told.last_change = took;
         self.told.longest_change = self.told.longest_change.max(took);
-        self.told.longest_since_change = Duration::ZERO;
+        self.since = Spread::default();
     }
 
     /// Timers ran: the last control work of a turn.
     pub(super) fn timers_ran(&mut self, work: &Work) {
         let turn = std::mem::take(&mut self.turn) + work.took();
         self.told.longest_control = self.told.longest_control.max(turn);
-        self.told.longest_since_change = self.told.longest_since_change.max(turn);
+        self.since.add(turn);
     }
 
     pub(super) fn told(&self) -> LaneLoad {
-        self.told
+        LaneLoad { turn_p95: self.since.percentile(95), ..self.told }
+    }
+}
+
+/// Buckets of [`Spread`]: from 1 µs to a second, eight to the doubling.
+const BUCKETS: usize = 161;
+/// Fewer turns tell nothing of percentiles.
+const ENOUGH: u32 = 20;
+
+/// How many turns took how long.
+#[derive(Debug)]
+struct Spread([u32; BUCKETS]);
+
+impl Default for Spread {
+    fn default() -> Self {
+        Self([0; BUCKETS])
+    }
+}
+
+impl Spread {
+    fn add(&mut self, turn: Duration) {
+        let micros = turn.as_secs_f64() * 1e6;
+        let bucket = (micros.max(1.0).log2() * 8.0).ceil() as usize;
+        self.0[bucket.min(BUCKETS - 1)] += 1;
+    }
+
+    /// What so many of a hundred turns took at most; 9 % too much at worst. Zero of a few turns.
+    fn percentile(&self, percent: u32) -> Duration {
+        let all: u32 = self.0.iter().sum();
+        if all < ENOUGH {
+            return Duration::ZERO;
+        }
+        let mut left = (u64::from(all) * u64::from(percent)).div_ceil(100);
+        let reached = |count: &u32| {
+            left = left.saturating_sub(u64::from(*count));
+            left == 0
+        };
+        let bucket = self.0.iter().position(reached).unwrap_or(BUCKETS - 1);
+        Duration::from_secs_f64((bucket as f64 / 8.0).exp2() / 1e6)
     }
 }
 
@@ -81,17 +121,28 @@ mod tests {
     #[test]
     fn a_change_begins_anew_and_counts_with_what_follows() {
         let mut load = Load::default();
-        load.timers_ran(&busy());
-        let start = load.told();
-        assert_eq!(start.longest_since_change, start.longest_control);
-        load.changed(&Work::begin());
-        assert_eq!(load.told().longest_since_change, Duration::ZERO, "that turn is not over");
+        (0..ENOUGH).for_each(|_| load.timers_ran(&busy()));
+        let start = load.told().turn_p95;
+        assert!(start > Duration::from_micros(10), "{start:?}");
+        load.changed(&busy());
+        assert_eq!(load.told().turn_p95, Duration::ZERO, "nothing is known of the turns since");
+        (1..ENOUGH).for_each(|_| load.timers_ran(&Work::begin()));
+        assert_eq!(load.told().turn_p95, Duration::ZERO, "few turns tell nothing");
         load.timers_ran(&Work::begin());
-        let swapped = load.told();
-        assert!(swapped.longest_since_change >= swapped.last_change, "its own turn counts: {swapped:?}");
-        assert!(swapped.longest_since_change < start.longest_control, "what was before does not: {swapped:?}");
-        load.timers_ran(&busy());
-        let later = load.told();
-        assert!(later.longest_since_change > swapped.longest_since_change, "a later turn: {later:?}");
+        let since = load.told().turn_p95;
+        assert!(since > Duration::ZERO && since < start, "{since:?} after {start:?}");
+    }
+
+    #[test]
+    fn ninety_five_of_a_hundred_turns() {
+        let mut spread = Spread::default();
+        (1..=100).for_each(|micros| spread.add(Duration::from_micros(micros * 10)));
+        let near = |percent, micros: f64| {
+            let found = spread.percentile(percent).as_secs_f64() * 1e6;
+            assert!(found >= micros && found <= micros * 1.1, "{percent} %: {found} µs, not {micros}");
+        };
+        [(50, 500.0), (95, 950.0), (100, 1000.0)].into_iter().for_each(|(percent, micros)| near(percent, micros));
+        spread.add(Duration::from_secs(100));
+        assert!(spread.percentile(100) >= Duration::from_secs(1), "the last bucket takes all that is longer");
     }
 }

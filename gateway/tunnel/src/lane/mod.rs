@@ -20,9 +20,12 @@ mod newest;
 mod outbound;
 mod pair;
 mod peers;
+mod round;
 mod seek;
 mod sent;
+mod sessions;
 mod sources;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -45,8 +48,10 @@ pub(crate) use self::pair::BoxedPair;
 
 use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
+use self::handshakes::Looks;
 use self::load::{Load, Work};
 use self::peers::Peers;
+use self::round::Round;
 use self::sources::{Ready, Sources, tun_fd};
 use crate::raw::RawSender;
 use crate::session::Session as _;
@@ -80,9 +85,15 @@ pub(crate) struct Lane {
     policy: Policy,
     peers: Peers,
     timers: Clock,
+    /// How far through the sessions' timers,
+    ticked: Round,
+    /// the sessions that may want a handshake,
+    looks: Looks,
+    /// and the figures to be shown.
+    shown: Round,
     /// How far it has read what other lanes found; none: all is to be read anew.
     epoch: Option<u64>,
-    /// Figures published before, whose memory is used again.
+    /// Figures about to be shown, in the memory of some that were.
     spare: LaneStatus,
     counters: Arc<Counters>,
     limiter: Limiter,
@@ -114,6 +125,9 @@ impl Lane {
             paths,
             policy: Policy::default(),
             timers: Clock::new(now),
+            ticked: Round::default(),
+            looks: Looks::default(),
+            shown: Round::default(),
             epoch: None,
             spare: LaneStatus::default(),
             counters: Arc::clone(&shared.counters[parts.index]),
@@ -197,6 +211,7 @@ impl Lane {
         self.tell_sessions(now);
         // What others said meanwhile may have been heard before there was a path that it was about.
         self.epoch = None;
+        self.shown = Round::default();
         self.timers.reconfigured();
         self.load.changed(&work);
     }

@@ -105,10 +105,10 @@ impl Pair {
         }
     }
 
-    /// Makes the session, if there is none yet: a key agreement. `identity` is the one of our key.
-    pub(crate) fn wake(&mut self, identity: &Identity, probes: bool) {
+    /// Makes the session, if there is none yet: a key agreement. `identity` is the one of our key. Whether it did.
+    pub(crate) fn wake(&mut self, identity: &Identity, probes: bool) -> bool {
         let (remote, slot, keepalive) = (self.keys.1, self.slot, (!probes).then_some(PLAIN_KEEPALIVE));
-        self.session.wake(|| WireGuard::new(identity, remote, slot, keepalive));
+        self.session.wake(|| WireGuard::new(identity, remote, slot, keepalive))
     }
 
     /// Whether packets can be sent by it.

@@ -25,6 +25,8 @@ pub(crate) struct Link {
     pub(crate) sender: Option<usize>,
     /// Hints of other lanes that were seen.
     pub(crate) hints: u64,
+    /// How far its board was read; none: not yet.
+    pub(crate) news: Option<u64>,
 }
 
 /// See the module.
@@ -70,13 +72,12 @@ impl Peers {
         &self.snapshot.identities[self.lane]
     }
 
-    /// Makes the session of a pair, if it has none yet: a key agreement. A key that was replaced makes none.
-    pub(crate) fn wake(&mut self, pair: usize) {
+    /// Makes the session of a pair, if it has none yet: a key agreement. A key that was replaced makes none. Whether it did.
+    pub(crate) fn wake(&mut self, pair: usize) -> bool {
         let pair = &mut self.pairs[pair];
         let mut own = self.snapshot.identities[self.lane].iter();
-        if let Some(identity) = own.find(|identity| identity.key() == pair.keys.0) {
-            pair.wake(identity, self.snapshot.paths[pair.spec].probes);
-        }
+        let identity = own.find(|identity| identity.key() == pair.keys.0);
+        identity.is_some_and(|identity| pair.wake(identity, self.snapshot.paths[pair.spec].probes))
     }
 
     /// The pair whose session takes receiver index `receiver`.
@@ -120,6 +121,23 @@ impl Peers {
     /// All paths and where they lead.
     pub(crate) fn links(&self) -> impl Iterator<Item = (PathIndex, Link)> + '_ {
         self.links.iter().enumerate().filter_map(|(index, link)| Some((index as PathIndex, (*link)?)))
+    }
+
+    /// One more than the largest path index.
+    pub(crate) fn indexes(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Paths whose boards have changed since they were last taken, `most` at most.
+    pub(crate) fn take_news(&mut self, most: usize) -> Vec<(PathIndex, Link)> {
+        let snapshot = &self.snapshot;
+        let links =
+            self.links.iter_mut().enumerate().filter_map(|(index, link)| Some((index as PathIndex, link.as_mut()?)));
+        let stirred = links.filter_map(|(path, link)| {
+            let news = Some(snapshot.paths[link.spec].board.news());
+            (std::mem::replace(&mut link.news, news) != news).then_some((path, *link))
+        });
+        stirred.take(most).collect()
     }
 
     pub(crate) fn saw_hints(&mut self, path: PathIndex, hints: u64) {

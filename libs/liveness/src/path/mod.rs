@@ -195,7 +195,7 @@ impl Path {
     pub fn handle_probe_answer(&mut self, seq: u64, now: Time) {
         self.handle_authenticated(now);
         if let Some(proof) = self.window.answered(seq) {
-            self.rtt.sample(now.since(proof.sent));
+            self.rtt.sample(now.since(proof.sent), now);
             self.prove(proof, now);
         }
     }

@@ -9,6 +9,9 @@ use crate::forwarding::PathIndex;
 use crate::paths::event::PathEvent;
 use crate::probe::{Kind, Probe};
 
+/// Paths that are judged in one call.
+const JUDGED_AT_ONCE: usize = 32;
+
 impl PathSet {
     /// Something happened to a path: `f` tells its liveness, and what follows from that follows.
     pub fn handle(&mut self, path: PathIndex, now: Time, f: impl FnOnce(&mut Path)) {
@@ -109,9 +112,11 @@ impl PathSet {
         }
     }
 
-    /// Judges what is due at `now`.
+    /// Judges what is due at `now`: so many paths at once that packets can wait for it. [`Self::poll_timeout`] tells of the
+    /// rest.
     pub fn handle_timeout(&mut self, now: Time) {
-        while let Some((at, path)) = self.timers.pop(now) {
+        for _ in 0..JUDGED_AT_ONCE {
+            let Some((at, path)) = self.timers.pop(now) else { return };
             let Some(slot) = self.slot_mut(path).filter(|s| s.armed == Some(at)) else { continue };
             slot.armed = None;
             slot.life.handle_timeout(now);

@@ -165,6 +165,12 @@ impl PathSet {
         self.clusters.iter().map(|c| (&c.id, c.generation, c.state))
     }
 
+    /// How many clusters there are: rows of [`Self::cluster_rows`].
+    #[must_use]
+    pub fn clusters(&self) -> usize {
+        self.clusters.len()
+    }
+
     /// Rows for clusters.
     pub fn cluster_rows(&self, now: Time) -> impl Iterator<Item = ClusterRow> {
         self.clusters.iter().map(move |cluster| self.cluster_row(cluster, now))
