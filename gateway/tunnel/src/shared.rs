@@ -374,6 +374,30 @@ mod tests {
     }
 
     #[test]
+    fn a_board_has_news_when_something_changed_and_not_when_it_was_said_again() {
+        let board = Board::default();
+        let mut seen = board.news();
+        let mut stirred = || std::mem::replace(&mut seen, board.news()) != board.news();
+        assert!(!stirred());
+        for _ in 0..2 {
+            board.set(1, Some(State::Up));
+            board.set_mtu(1, Some(1420));
+        }
+        assert!(stirred() && !stirred());
+        board.set(1, Some(State::Up));
+        board.set_mtu(1, Some(1420));
+        board.prove(1, Some(Time::from_millis(5)));
+        assert!(!stirred(), "said again");
+        board.set(1, Some(State::Suspect));
+        assert!(stirred());
+        board.set_mtu(1, Some(1320));
+        assert!(stirred());
+        board.refuse(1, Time::from_millis(6));
+        assert!(stirred());
+        assert!(board.hint() == 1 && stirred());
+    }
+
+    #[test]
     fn only_a_lane_with_newer_proof_helps() {
         let (board, fell) = (Board::default(), Time::from_millis(500));
         board.set(1, Some(State::Up));

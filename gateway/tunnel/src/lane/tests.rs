@@ -1,6 +1,7 @@
 //! A lane that does not run, step by step: what other threads, strangers and its device hand to it.
 
 use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use hawser_datapath::{DropReason, Packet, PathConfig};
 use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, PublicKey};
 use hawser_testbed::Netns;
 
+use super::lazy::Lazy;
 use super::*;
 use crate::config::{PeerCluster, PeerGateway, Peers as Config};
 use crate::rotation::Identities;
@@ -109,6 +111,47 @@ fn what_other_lanes_leave_is_taken_in_parts_and_all_of_it() {
         println!("{turns:?}");
         assert_eq!(turns.iter().sum::<u64>(), 200, "the bell ends when nothing is left");
         assert!(turns.iter().all(|&taken| taken <= 64), "{turns:?}");
+    });
+}
+
+#[test]
+fn a_thousand_new_peers_are_worked_on_in_parts_and_each_of_them() {
+    in_namespace(|| {
+        let (mut lane, _others) = lane(&peers(0, 1000));
+        let awake = |lane: &Lane| lane.peers.pairs.iter().filter(|p| matches!(p.session, Lazy::Awake(_))).count();
+        let shown = |lane: &Lane| lane.shared.doors[0].status().paths.len();
+        let mut turns = 0;
+        while awake(&lane) < 1000 || shown(&lane) < 1000 {
+            let before = awake(&lane);
+            lane.run_timers();
+            assert!(awake(&lane) - before <= 1, "a key agreement at a time");
+            turns += 1;
+            assert!(turns < 20_000, "{} have a session, {} are shown", awake(&lane), shown(&lane));
+        }
+    });
+}
+
+#[test]
+fn what_others_found_about_many_is_heard_in_parts_and_without_delay() {
+    in_namespace(|| {
+        let (mut lane, _others) = lane(&peers(0, 200));
+        let heard = |lane: &Lane| lane.peers.links().filter(|(_, link)| link.hints == 1).count();
+        let quiet = |lane: &Lane| lane.epoch == Some(lane.shared.epoch.load(Ordering::Relaxed));
+        while !quiet(&lane) {
+            lane.run_timers();
+        }
+        lane.peers.snapshot.paths.iter().for_each(|spec| assert_eq!(spec.board.hint(), 1));
+        lane.shared.announce(Some(1));
+        let mut turns = Vec::new();
+        while !quiet(&lane) {
+            let before = heard(&lane);
+            lane.run_timers();
+            turns.push(heard(&lane) - before);
+            assert!(quiet(&lane) || lane.timers.due() == Time::START, "the rest is due at once: {turns:?}");
+        }
+        println!("{turns:?}");
+        assert_eq!(turns.iter().sum::<usize>(), 200);
+        assert!(turns.iter().all(|heard| *heard <= 32), "{turns:?}");
     });
 }
 

@@ -27,11 +27,13 @@ impl Lane {
             return self.load.timers_ran(&work);
         }
         self.paths.handle_lag(now, turn.lag);
-        if news && self.read_boards(now) {
-            self.epoch = Some(epoch);
+        let mut more = turn.job != Job::Ask;
+        if news {
+            let all = self.read_boards(now);
+            self.epoch = if all { Some(epoch) } else { self.epoch };
+            more |= !all;
         }
         // What takes long with many peers has turns of its own, and is done in parts: packets that wait go between.
-        let mut more = turn.job != Job::Ask;
         match turn.job {
             Job::Sessions => self.tick_sessions(now),
             Job::Publish => self.publish(now),
