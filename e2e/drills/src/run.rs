@@ -4,10 +4,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use hawser_testbed::traffic::udp::{self, Loss};
+use hawser_testbed::traffic::udp::{self, Loss, Stream};
 
 use crate::fault::Fault;
-use crate::stage::Stage;
+use crate::stage::{Covered, Stage};
 use crate::watch::Told;
 use crate::ways::{self, Spread};
 
@@ -60,10 +60,10 @@ pub struct Cost {
 /// When a step fails: nothing was measured then.
 pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: bool) -> Result<Cost> {
     stage.settle().context("before the fault")?;
-    let before = stage.cover().context("before the fault")?;
+    let Covered { spread: before, sockets } = stage.cover().context("before the fault")?;
     (fault.prepare)(stage, run).context("while it was prepared")?;
     let (answered, overflowed, full) = (stage.echo.answered(), stage.overflows()?, stage.full_queues());
-    let (watch, stream) = (stage.watch(), stage.stream()?);
+    let (watch, stream) = (stage.watch(), Stream::start_on(sockets)?);
     thread::sleep(BEFORE);
     (fault.cause)(stage, run).context("while it was caused")?;
     thread::sleep(length);

@@ -10,9 +10,10 @@ use hawser_e2e::Rope;
 use hawser_e2e::rope::LIMIT;
 use hawser_testbed::traffic::tcp;
 use hawser_testbed::traffic::tcp::Connections;
-use hawser_testbed::traffic::udp::{self, Stream};
+use hawser_testbed::traffic::udp;
 use hawser_testbed::{Outer, Process, Site, Workload, wait_for};
 
+pub use self::cover::Covered;
 use crate::watch::Watch;
 use crate::ways::{self, TCP_PORT, UDP_PORT};
 
@@ -76,15 +77,6 @@ impl Stage {
         stage.cover()?;
         Ok(stage)
     }
-
-    /// Starts the numbered packets.
-    ///
-    /// # Errors
-    /// When there is no route.
-    pub fn stream(&self) -> Result<Stream> {
-        Stream::start_from(&self.client.ns, &self.flows)
-    }
-
     /// Where the stream starts, and where it is answered.
     #[must_use]
     pub fn ends(&self) -> [&Workload; 2] {

@@ -1,7 +1,7 @@
 //! Flows and connections that cover every path both ways: chosen, and looked at again before every run. Where each goes is seen
 //! by `ways`.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -21,17 +21,26 @@ const CHOICES: u16 = 24;
 /// How long what was chosen may take to be seen on its way.
 const SIGHT: Duration = Duration::from_secs(3);
 
+/// Flows that cover every path.
+pub struct Covered {
+    /// How they are spread.
+    pub spread: Spread,
+    /// Their sockets. A kernel sends what comes from one on the same machine by a number of the socket's, not by its ports
+    /// alone: others of the same ports may take other ways.
+    pub sockets: Vec<UdpSocket>,
+}
+
 impl Stage {
     /// Makes sure that every path carries at least one flow and one connection in both directions: where one does not, others
-    /// are chosen. Gives how the flows are spread.
+    /// are chosen.
     ///
     /// # Errors
     /// When no choice covers every path.
-    pub fn cover(&mut self) -> Result<Spread> {
+    pub fn cover(&mut self) -> Result<Covered> {
         let mut seen = Spread::new();
         for _ in 0..=CHOICES {
             // Those that broke are not seen everywhere either, and counted by the run that broke them.
-            seen = self.sight(&self.connections, false).unwrap_or_default();
+            seen = self.sight(&self.connections, &[]).unwrap_or_default();
             if ways::covers(&seen) {
                 return self.cover_by_flows();
             }
@@ -41,12 +50,13 @@ impl Stage {
         bail!("No {CONNECTIONS} connections of {CHOICES} choices cover every path both ways: {seen:?}")
     }
 
-    fn cover_by_flows(&mut self) -> Result<Spread> {
+    fn cover_by_flows(&mut self) -> Result<Covered> {
         let (count, mut seen) = (u16::try_from(self.flows.len())?, Spread::new());
         for _ in 0..=CHOICES {
-            seen = self.sight(&self.flows, true)?;
+            let sockets = udp::sockets(&self.client.ns, &self.flows)?;
+            seen = self.sight(&self.flows, &sockets)?;
             if ways::covers(&seen) {
-                return Ok(seen);
+                return Ok(Covered { spread: seen, sockets });
             }
             self.flows = self.take_ports(count, UDP_PORT);
         }
@@ -64,10 +74,9 @@ impl Stage {
         ports.map(|port| (port, to[usize::from(port % 2)])).collect()
     }
 
-    /// How these are spread once each was seen on one path there and one back. `ask`: a packet is sent on each for it.
-    fn sight(&self, flows: &[Flow], ask: bool) -> Result<Spread> {
+    /// How these are spread once each was seen on one path there and one back. A packet is sent by each of the sockets for it.
+    fn sight(&self, flows: &[Flow], sockets: &[UdpSocket]) -> Result<Spread> {
         let ports = ports(flows);
-        let sockets = if ask { udp::sockets(&self.client.ns, flows)? } else { Vec::new() };
         wait_for("every flow to be seen on its way", SIGHT, || {
             // An ICMP error of an earlier one may be reported here.
             sockets.iter().for_each(|socket| drop(socket.send(b"!")));

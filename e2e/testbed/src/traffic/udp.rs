@@ -150,7 +150,16 @@ impl Stream {
     /// # Errors
     /// When there is no route, or a port is taken.
     pub fn start_from(host: &Netns, flows: &[(u16, SocketAddr)]) -> Result<Self> {
-        Ok(Self(hawser_drill::Stream::start(sockets(host, flows)?, PACE)?))
+        Self::start_on(sockets(host, flows)?)
+    }
+
+    /// Starts one flow on each of these connected sockets. The kernel may tell flows apart by their sockets, not only by their
+    /// ports: whoever has seen the way of one has seen it for that socket.
+    ///
+    /// # Errors
+    /// When a socket can't be made ready.
+    pub fn start_on(sockets: Vec<UdpSocket>) -> Result<Self> {
+        Ok(Self(hawser_drill::Stream::start(sockets, PACE)?))
     }
 
     /// Stops sending, waits for stragglers, sums up.

@@ -42,6 +42,9 @@ impl Lane {
                         None => room.take_handshake(),
                     }
                     self.received(socket, data, &received, now);
+                    if self.pace.is_first() {
+                        self.flush_writes();
+                    }
                 }
                 Ok(None) => {
                     self.fair[socket].handle_empty();
@@ -55,6 +58,7 @@ impl Lane {
             }
         }
         self.datagrams = datagrams;
+        self.pace.took(&room);
         self.flush_writes();
         self.flush_batch();
     }
@@ -147,6 +151,7 @@ impl Lane {
             from = ?state.endpoint, %to, "endpoint changed"
         );
         let (path, sends) = (state.path, state.sends);
+        self.peers.pairs[pair].seek.moved();
         if self.peers.move_to(pair, to) && sends {
             self.peers.choose(path);
         }

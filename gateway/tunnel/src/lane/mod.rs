@@ -53,6 +53,7 @@ use self::load::{Load, Work};
 use self::peers::Peers;
 use self::round::Round;
 use self::sources::{Ready, Sources, tun_fd};
+use self::turn::Pace;
 use crate::raw::RawSender;
 use crate::session::Session as _;
 use crate::shared::{Change, Handover, Shared};
@@ -102,6 +103,7 @@ pub(crate) struct Lane {
     errors: Bucket,
     /// One for each socket.
     fair: [Fair; 2],
+    pace: Pace,
     batch: Batch,
     segments: TunPackets,
     writes: TunWrites,
@@ -135,6 +137,7 @@ impl Lane {
             guard: HandshakeGuard::new(secrets.hash_one("handshakes")),
             errors: Bucket::new(ERRORS_PER_SECOND, ERRORS_AT_ONCE),
             fair: Default::default(),
+            pace: Pace::default(),
             batch: Batch::new(),
             segments: TunPackets::new(),
             writes: TunWrites::new(parts.tun.udp_gso()),
@@ -180,6 +183,7 @@ impl Lane {
         if ready.bell {
             self.shared.doors[self.index].answer();
         }
+        self.pace.begin();
         let now = self.shared.now();
         for family in 0..self.sockets.len() {
             if ready.errors[family] {

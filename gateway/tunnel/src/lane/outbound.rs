@@ -42,6 +42,9 @@ impl Lane {
                 Ok(true) => {
                     room.take(self.segments.bytes());
                     self.route(now);
+                    if self.pace.is_first() {
+                        self.flush_batch();
+                    }
                 }
                 Ok(false) => break,
                 Err(error) if error.raw_os_error() == Some(libc::EBADFD) => return false,
@@ -52,6 +55,7 @@ impl Lane {
                 }
             }
         }
+        self.pace.took(&room);
         self.flush_batch();
         self.flush_writes();
         true

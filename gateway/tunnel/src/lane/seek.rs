@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use hawser_liveness::Time;
 
-/// Between looks, where there is a choice.
-const EVERY: Duration = Duration::from_secs(25);
+/// From a look to the next, where there is a choice: at first, and after each that left things as they were twice as long, up to
+/// so long. Each makes a new session, which WireGuard itself does every two minutes.
+const FIRST: Duration = Duration::from_secs(25);
+const LONGEST: Duration = Duration::from_secs(150);
 /// From the first session to a look whether it came about by the best address: what is asked first may answer late, e.g. for
 /// want of a neighbour's link address.
 const SOON: Duration = Duration::from_secs(1);
@@ -17,8 +19,10 @@ const CLEARLY: (Duration, u32) = (Duration::from_millis(1), 8);
 #[derive(Debug, Clone)]
 pub(crate) struct Seek {
     next: Time,
-    /// Spreads peers out.
-    jitter: Duration,
+    /// To the one after that.
+    pause: Duration,
+    /// Spreads peers out: 256ths of a quarter of the pause, which are added.
+    seed: u8,
     /// The message that went to the address in use; the other candidates get it later, so that it wins a draw.
     late: Option<(Time, Box<[u8]>)>,
 }
@@ -26,13 +30,23 @@ pub(crate) struct Seek {
 impl Seek {
     /// The first look comes after a while; `seed` tells peers apart.
     pub(crate) fn new(now: Time, seed: u8) -> Self {
-        let jitter = EVERY / 4 * u32::from(seed) / 256;
-        Self { next: now + EVERY + jitter, jitter, late: None }
+        let mut seek = Self { next: now, pause: FIRST, seed, late: None };
+        seek.put_off(now);
+        seek
+    }
+
+    fn put_off(&mut self, now: Time) {
+        self.next = now + self.pause + self.pause / 4 * u32::from(self.seed) / 256;
     }
 
     /// There are other candidates now.
     pub(crate) fn hurry(&mut self, now: Time) {
-        self.next = now;
+        (self.next, self.pause) = (now, FIRST);
+    }
+
+    /// The peer is at another address: it may move again.
+    pub(crate) fn moved(&mut self) {
+        self.pause = FIRST;
     }
 
     /// The peer is reached, by whatever address answered first.
@@ -48,7 +62,8 @@ impl Seek {
     pub(crate) fn begun(&mut self, message: &[u8], rtt: Option<Duration>, now: Time) {
         let (least, share) = CLEARLY;
         let start = rtt.map_or(least, |rtt| (rtt / share).max(least));
-        self.next = now + EVERY + self.jitter;
+        self.put_off(now);
+        self.pause = (self.pause * 2).min(LONGEST);
         self.late = Some((now + start, message.into()));
     }
 
@@ -91,5 +106,23 @@ mod tests {
         assert_eq!(seek.late_at(), Some(ms(40_001)));
         seek.answered();
         assert_eq!(seek.take_late(ms(41_000)), None, "answered by then");
+    }
+
+    #[test]
+    fn looks_in_vain_become_rare_and_a_change_makes_them_frequent_again() {
+        let mut now = Time::from_millis(1000);
+        let mut seek = Seek::new(now, 0);
+        let next = |seek: &mut Seek, now: &mut Time| {
+            let before = *now;
+            *now = seek.next;
+            seek.begun(b"hello", None, *now);
+            now.since(before).as_secs()
+        };
+        let pauses: Vec<u64> = (0..7).map(|_| next(&mut seek, &mut now)).collect();
+        assert_eq!(pauses, [25, 25, 50, 100, 150, 150, 150]);
+        seek.moved();
+        assert_eq!([(); 3].map(|()| next(&mut seek, &mut now)), [150, 25, 50], "the next but one");
+        seek.hurry(now);
+        assert_eq!([(); 3].map(|()| next(&mut seek, &mut now)), [0, 25, 50]);
     }
 }

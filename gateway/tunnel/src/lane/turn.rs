@@ -15,6 +15,31 @@ const HANDSHAKE: usize = 16_384;
 /// Before programs that compute: what a lane does not take waits for it, whoever sent it.
 const NICE: libc::c_int = -10;
 
+/// How busy a lane is, by what its last turn took.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    taken: usize,
+    idle: bool,
+}
+
+impl Pace {
+    /// Another turn begins.
+    pub(super) fn begin(&mut self) {
+        self.idle = std::mem::take(&mut self.taken) <= READ;
+    }
+
+    /// Whether what was read just now had better go on at once: the first of a turn, where the last one had a packet at most. To
+    /// look for more before would be in vain, and every packet's delay.
+    pub(super) fn is_first(&mut self) -> bool {
+        std::mem::take(&mut self.idle)
+    }
+
+    /// A source had its part of the turn.
+    pub(super) fn took(&mut self, room: &Room) {
+        self.taken += TURN - room.0;
+    }
+}
+
 /// What is left of a turn.
 pub(super) struct Room(usize);
 
@@ -69,6 +94,25 @@ mod tests {
         assert_eq!(reads(&mut Room::new(), |room| room.take(63_888)), 2);
         assert_eq!(reads(&mut Room::new(), |room| room.take(52)), 59);
         assert_eq!(reads(&mut Room::new(), Room::take_handshake), 8);
+    }
+
+    #[test]
+    fn a_lone_packet_goes_on_at_once_and_none_of_many() {
+        let mut pace = Pace::default();
+        let mut turn = |reads: usize| {
+            pace.begin();
+            let mut room = Room::new();
+            let first: Vec<bool> = (0..reads).map(|_| (room.take(100), pace.is_first()).1).collect();
+            pace.took(&room);
+            first
+        };
+        assert_eq!(turn(1), [true]);
+        assert_eq!(turn(3), [true, false, false], "nobody knew that there would be more");
+        assert_eq!(turn(2), [false; 2]);
+        assert_eq!(turn(1), [false]);
+        assert_eq!(turn(1), [true]);
+        assert_eq!(turn(0), []);
+        assert_eq!(turn(1), [true], "after a turn for a timer");
     }
 
     #[test]
