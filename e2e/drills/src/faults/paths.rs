@@ -111,7 +111,7 @@ pub(super) const FAULTS: &[Fault] = &[
         after: None,
         reset: false,
         even: false,
-        // With both, a look for a better address begins a session every 25 to 31 s, and none gets old.
+        // With both, looks for a better address replace more of the sessions before they get old.
         outer: Outer::V4,
     },
 ];
