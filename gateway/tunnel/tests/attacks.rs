@@ -237,15 +237,16 @@ fn flood(
         while !stop.load(Ordering::Relaxed) {
             for _ in 0..2 {
                 let (mut message, mut answer, mut out) = ([0; 256], [0; 256], [0; 256]);
+                // A cookie is for the last message: it is taken before there is another.
+                while let Ok(n) = socket.recv(&mut answer) {
+                    cookies += u64::from(matches!(session.decapsulate(None, &answer[..n], &mut out), TunnResult::Done));
+                }
                 let TunnResult::WriteToNetwork(message) = session.format_handshake_initiation(&mut message, true)
                 else {
                     panic!("no initiation");
                 };
                 socket.send_to(message, to).unwrap();
                 sent += 1;
-                while let Ok(n) = socket.recv(&mut answer) {
-                    cookies += u64::from(matches!(session.decapsulate(None, &answer[..n], &mut out), TunnResult::Done));
-                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
