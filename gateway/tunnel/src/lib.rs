@@ -12,6 +12,7 @@
 //! - `control`, `netlink`: the TUN's addresses and routes, by what the lanes found; `links`: the host's others.
 //! - `shared`, `snapshot`: what lanes and control have in common.
 
+mod board;
 pub mod config;
 mod control;
 mod error;

@@ -147,7 +147,7 @@ pub(crate) fn data_receiver(datagram: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes([head[4], head[5], head[6], head[7]]))
 }
 
-/// Whether a message of our own begins a handshake.
+/// Whether a message begins a handshake.
 pub(crate) fn is_initiation(message: &[u8]) -> bool {
     message.first() == Some(&1)
 }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use hawser_datapath::{pmtu, probe};
 use hawser_model::{ClusterId, Lane, NodeName, PublicKey};
 
+use crate::board::Board;
 use crate::config::{PeerGateway, Peers};
 use crate::rotation::Identities;
-use crate::shared::Board;
 
 /// Which path: this gateway to that one. A cluster that joined anew has new paths.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -92,7 +92,7 @@ impl Lane {
             pair += usize::from(step != Step::Woken);
         }
         if self.looks.round.stop(pair, self.peers.pairs.len()) {
-            self.timers.request();
+            self.timers.go_on(now);
         } else if self.looks.settled {
             self.timers.seek_no_sooner(SETTLED, now);
         }

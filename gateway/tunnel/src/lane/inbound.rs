@@ -9,7 +9,7 @@ use hawser_liveness::Time;
 use super::Lane;
 use super::turn::Room;
 use crate::session::{
-    Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Sender, Session as _, data_receiver, response_receiver,
+    Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Sender, Session as _, data_receiver, is_initiation, response_receiver,
 };
 use crate::udp::{IcmpError, IcmpKind, Received};
 
@@ -209,7 +209,7 @@ impl Lane {
         let Some(pair) = pair.filter(|&pair| self.peers.pairs[pair].ends.is_none()) else {
             return self.counters.dropped(DropReason::NotOurs);
         };
-        if datagram.first() == Some(&1) {
+        if is_initiation(datagram) {
             self.peers.wake(pair);
         }
         let was_ready = self.peers.pairs[pair].session.ready();
