@@ -193,12 +193,15 @@ impl Rope {
         self.west.gateways().chain(self.east.gateways())
     }
 
-    /// Packets that found a gateway's queue full: on a machine that is too busy to run the gateway, whatever else happens.
+    /// Packets that found a gateway's queue or socket full, or a socket at these ends: on a machine that is too busy to run
+    /// gateways and ends, whatever else happens.
     ///
     /// # Errors
     /// When a gateway does not run.
-    pub fn queue_overflows(&self) -> Result<u64> {
-        self.gateways().map(|node| node.ns.queue_overflows("hawser-tun")).sum()
+    pub fn overflows<'a>(&self, ends: impl IntoIterator<Item = &'a Workload>) -> Result<u64> {
+        let queues: u64 = self.gateways().map(|node| node.ns.queue_overflows("hawser-tun")).sum::<Result<_>>()?;
+        let hosts = self.gateways().map(|node| &node.ns).chain(ends.into_iter().map(|end| &end.ns));
+        Ok(queues + hosts.map(udp::overflows).sum::<Result<u64>>()?)
     }
 
     /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.

@@ -72,12 +72,13 @@ fn draining_replacing_and_taking_back_a_gateway_loses_nothing() -> Result<()> {
     let east: fn(&mut Rope) -> &mut Site = |rope| &mut rope.east;
     let west: fn(&mut Rope) -> &mut Site = |rope| &mut rope.west;
     for (side, pick) in [("the clients' side", east), ("the server's side", west)] {
-        let full = rope.queue_overflows()?;
+        let ends = || clients.iter().chain([&server]);
+        let full = rope.overflows(ends())?;
         let streams = clients.iter().map(|c| Stream::start_from(&c.ns, &flows)).collect::<Result<Vec<_>>>()?;
         replace_gateway(&mut rope, pick, 1)?;
         thread::sleep(Duration::from_secs(1));
         let losses: Vec<Loss> = streams.into_iter().map(Stream::finish).collect::<Result<_>>()?;
-        let full = rope.queue_overflows()?.saturating_sub(full);
+        let full = rope.overflows(ends())?.saturating_sub(full);
         for (loss, behind) in losses.iter().zip(["worker", "gateway"]) {
             println!(
                 "{side}, a client behind a {behind}: {} of {} lost, {full} for full queues",

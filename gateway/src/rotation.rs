@@ -18,6 +18,9 @@ const DARK_MAX: Duration = Duration::from_secs(600);
 const AGE_MIN: Duration = Duration::from_secs(3600);
 /// Gateways of a site that are at it for longer than this don't keep others from it.
 const TURN_MAX: Duration = Duration::from_secs(3600);
+/// How long a gateway whose keys are old waits for word of another one that is at it, by its place among them: longer than
+/// such word takes, so that of those who are due at the same moment the next one knows of the one before.
+const HEED: Duration = Duration::from_secs(2);
 /// Reasons to wait that are told.
 const REASONS_MAX: usize = 10;
 
@@ -30,6 +33,8 @@ pub(crate) struct Wishes {
     pub(crate) after: Option<Duration>,
     /// Since when other gateways of the site are at it.
     pub(crate) others: Vec<SystemTime>,
+    /// How many gateways of the site come before this one.
+    pub(crate) place: u32,
     /// Whether what is published comes to the other clusters.
     pub(crate) broker: bool,
 }
@@ -80,6 +85,8 @@ pub(crate) struct Rotation {
     paths: BTreeMap<(ClusterId, NodeName), Sight>,
     /// Since when there is no path at all.
     alone: Option<Instant>,
+    /// Since when it is this gateway's turn by its keys' age.
+    due: Option<Instant>,
     progress: Option<Progress>,
 }
 
@@ -120,9 +127,11 @@ impl Rotation {
         now: Now,
     ) -> Option<Step> {
         let Some((since, paths)) = begun else {
-            *self = Self::new(self.answered);
+            let due = due_by_age(wishes, node, lanes, now).then(|| self.due.unwrap_or(now.steady));
+            *self = Self { due, ..Self::new(self.answered) };
             let requested = wishes.requested.is_some() && wishes.requested != self.answered;
-            return (requested || due_by_age(wishes, node, lanes, now)).then_some(Step::Prepare);
+            let heeded = |since| now.steady.duration_since(since) >= HEED * wishes.place.saturating_add(1);
+            return (requested || due.is_some_and(heeded)).then_some(Step::Prepare);
         };
         self.look(paths, wishes.broker && published, now.steady);
         let done = |sight: &Sight| match sight {
@@ -340,15 +349,26 @@ mod tests {
         world.key_age = 89 * HOUR;
         assert_eq!(world.judge(0), None, "at most a tenth early");
         world.key_age = 100 * HOUR;
-        assert_eq!(world.judge(1), Some(Step::Prepare));
+        assert_eq!((world.judge(1), world.judge(2)), (None, None), "others may be at it without its knowledge");
+        assert_eq!(world.judge(3), Some(Step::Prepare));
         let now = SystemTime::UNIX_EPOCH + 1000 * HOUR;
         world.wishes.others = vec![now - HOUR / 2];
-        assert_eq!(world.judge(2), None, "another gateway is at it");
+        assert_eq!((world.judge(4), world.judge(9)), (None, None), "another gateway is at it");
         world.wishes.others = vec![now - 2 * HOUR];
-        assert_eq!(world.judge(3), Some(Step::Prepare), "it seems to be stuck");
+        assert_eq!((world.judge(10), world.judge(12)), (None, Some(Step::Prepare)), "it seems to be stuck");
         world.wishes.after = Some(Duration::from_secs(1));
         world.key_age = Duration::from_secs(3000);
-        assert_eq!(world.judge(4), None, "not all the time");
+        assert_eq!((world.judge(13), world.judge(20)), (None, None), "not all the time");
+    }
+
+    #[test]
+    fn of_gateways_that_are_due_at_once_the_next_one_hears_of_the_one_before() {
+        let places = [0, 1, 2].map(|place| {
+            let mut world = World::new();
+            (world.wishes.after, world.wishes.place, world.key_age) = (Some(2 * HOUR), place, 9 * HOUR);
+            (0..60).find(|&seconds| world.judge(seconds) == Some(Step::Prepare)).unwrap()
+        });
+        assert_eq!(places, [2, 4, 6]);
     }
 
     #[test]

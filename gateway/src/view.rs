@@ -133,6 +133,7 @@ pub(crate) fn wishes(
         requested: asked.max(),
         after: after.and_then(|after| Duration::try_from(after).ok()).filter(|after| !after.is_zero()),
         others: at_it.filter_map(|keys| Some(SystemTime::from(keys.rotation.as_ref()?.since.0))).collect(),
+        place: u32::try_from(gateways.values().filter(|g| g.spec.node.as_str() < node).count()).unwrap_or(u32::MAX),
         broker: conditions.any(|c| c.type_ == "BrokerReachable" && c.status == "True"),
     })
 }
@@ -235,6 +236,8 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!((wishes.requested, wishes.after, wishes.broker), (Some(9), Some(720 * hour), true));
         assert_eq!(wishes.others, [SystemTime::UNIX_EPOCH + hour], "its own turn keeps nobody waiting but others");
+        let place = |node| super::wishes(node, &joined, &rotations, &gateways).unwrap().place;
+        assert_eq!((place("w1"), place("w2"), place("w3")), (0, 1, 2));
     }
 
     #[test]

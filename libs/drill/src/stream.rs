@@ -16,8 +16,10 @@ use crate::tally::{Flow, Tally};
 
 /// The pace of drills: between two datagrams of a flow.
 pub const PACE: Duration = Duration::from_millis(2);
-/// How long stragglers are waited for.
+/// How long stragglers are waited for, since the last one came.
 const STRAGGLERS: Duration = Duration::from_millis(500);
+/// How long at most: where they still come after this, that is what is to be told.
+const STRAGGLERS_MAX: Duration = Duration::from_secs(5);
 /// Between looks at whether sending has ended.
 const LOOK: u8 = 50;
 /// A number and the stream's mark.
@@ -147,33 +149,38 @@ impl Shared {
     }
 
     fn receive(&self) {
-        let mut end = None;
+        let (mut stopped, mut last) = (None, Instant::now());
         loop {
-            if self.stop.load(Ordering::Relaxed)
-                && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + STRAGGLERS)
-            {
-                return;
+            if self.stop.load(Ordering::Relaxed) {
+                let now = Instant::now();
+                let stopped = *stopped.get_or_insert(now);
+                if now >= stopped + STRAGGLERS_MAX || now >= stopped.max(last) + STRAGGLERS {
+                    return;
+                }
             }
             let mut fds: Vec<_> = self.sockets.iter().map(|s| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
             // Interrupted: the sockets are looked at all the same.
             let _ = poll(&mut fds, PollTimeout::from(LOOK));
             for ((socket, tally), fd) in self.sockets.iter().zip(&self.tallies).zip(&fds) {
-                if fd.any() != Some(false) {
-                    self.drain(socket, tally);
+                if fd.any() != Some(false) && self.drain(socket, tally) {
+                    last = Instant::now();
                 }
             }
         }
     }
 
-    fn drain(&self, socket: &UdpSocket, tally: &Mutex<Tally>) {
+    /// Takes what there is; whether any of it was this stream's.
+    fn drain(&self, socket: &UdpSocket, tally: &Mutex<Tally>) -> bool {
         let mut buffer = [0; LENGTH + 1];
+        let mut any = false;
         loop {
             match socket.recv(&mut buffer) {
                 Ok(LENGTH) if buffer[8..LENGTH] == self.mark => {
                     let number = u64::from_be_bytes(std::array::from_fn(|i| buffer[i]));
                     lock(tally).receive(number, self.start.elapsed());
+                    any = true;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return any,
                 // A stranger's, or an ICMP error: what that is about was sent and lost.
                 Ok(_) | Err(_) => {}
             }
