@@ -144,7 +144,7 @@ impl Tunnel {
         let (last, next, now) = (self.shared.snapshot.load(), Arc::new(next), self.shared.now());
         for (lane, door) in self.shared.doors.iter().enumerate() {
             door.leave(Change {
-                blank: lane::blank(&last, &next, lane, now),
+                pairs: lane::new_pairs(&last, &next, lane, now),
                 paths: layout.of_lane(&door.config, now),
                 policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
                 snapshot: Arc::clone(&next),

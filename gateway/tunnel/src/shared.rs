@@ -43,8 +43,8 @@ pub(crate) struct Change {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) paths: LanePaths,
     pub(crate) policy: Policy,
-    /// Memory for sessions that it did not have before.
-    pub(crate) blank: Vec<BoxedPair>,
+    /// Sessions that it did not have before, in reverse order.
+    pub(crate) pairs: Vec<BoxedPair>,
 }
 
 /// The way into a lane from other threads, and out of it.

@@ -1,11 +1,11 @@
 //! What a snapshot makes of a lane's sessions (`peers`): those between lanes and keys that stay go on, new ones begin asleep.
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 use std::sync::Arc;
 
+use foldhash::{HashMap, HashMapExt as _};
 use hawser_datapath::PathSet;
 use hawser_datapath::paths::lane_pairs;
 use hawser_liveness::Time;
@@ -14,6 +14,7 @@ use hawser_model::{Lane, PublicKey};
 use super::pair::{BoxedPair, Pair, Standing};
 use super::peers::{Link, Peers};
 use crate::rotation::Identities;
+use crate::session::Identity;
 use crate::snapshot::{PathSpec, Snapshot};
 
 /// Session numbers have 24 bits.
@@ -26,31 +27,38 @@ struct Old {
     pairs: Vec<Option<BoxedPair>>,
     /// Which pairs are with the same remote lane: by number of the path, and lane.
     groups: HashMap<(u64, usize), Range<usize>>,
-    /// Memory for new pairs, which this lane need not ask for while its packets wait.
-    blank: Vec<BoxedPair>,
+    /// New pairs in reverse order, which this lane need not make while its packets wait.
+    made: Vec<BoxedPair>,
 }
 
-/// Pairs to be overwritten by those that `next` has beyond `last`, one for each path that is new.
-pub(crate) fn blank(last: &Snapshot, next: &Snapshot, lane: usize, now: Time) -> Vec<BoxedPair> {
+/// The pairs that `next` has beyond `last` on a lane, in reverse order, but for those that it may turn out to have otherwise.
+/// They want their session numbers.
+pub(crate) fn new_pairs(last: &Snapshot, next: &Snapshot, lane: usize, now: Time) -> Vec<BoxedPair> {
     let known: HashSet<u64> = last.paths.iter().map(|path| path.number).collect();
     let new = next.paths.iter().filter(|path| !known.contains(&path.number));
-    let identity = &next.identities[lane].current;
-    let pair = |path| Some(Box::new(Pair::new(identity, path, (0, path.lanes.first()?.public_key), 0, now)));
-    new.filter_map(pair).collect()
+    let (identity, lanes) = (&next.identities[lane].current, next.identities.len());
+    let with = |path: &PathSpec, remote: usize| {
+        let key = path.lanes.get(remote)?.public_key;
+        Some(Box::new(Pair::new(identity, path, (remote, key), now)))
+    };
+    let of = |path| remote_lanes(lane, lanes, path).filter_map(move |remote| with(path, remote));
+    let mut pairs: Vec<_> = new.flat_map(of).collect();
+    pairs.reverse();
+    pairs
 }
 
 impl Peers {
     /// Takes over a snapshot that `paths` was just given: sessions between the same lanes and keys go on. Those of a key
     /// that was replaced as announced still receive for a while; all others end here and now. Returns those, which are best
-    /// dropped elsewhere. New sessions are put into `blank`, as far as there is one for each.
+    /// dropped elsewhere. New sessions are taken from `made`, as far as they are there.
     pub(crate) fn apply(
         &mut self,
         snapshot: &Arc<Snapshot>,
-        blank: Vec<BoxedPair>,
+        made: Vec<BoxedPair>,
         paths: &PathSet,
         now: Time,
     ) -> impl Send + use<> {
-        let mut old = self.take_all(Arc::clone(snapshot), blank);
+        let mut old = self.take_all(Arc::clone(snapshot), made);
         let count = snapshot.paths.len();
         self.pairs.reserve(count);
         self.links.reserve(count);
@@ -63,14 +71,13 @@ impl Peers {
                 |spec: &PathSpec| spec.cluster == usize::from(info.cluster_index) && spec.key.gateway == info.gateway;
             let Some((spec_index, spec)) = specs.find(|(_, spec)| of(spec)) else { break };
             let mut link = Link { spec: spec_index, sender: None, hints: spec.board.hints(), news: None };
-            for remote in self.remote_lanes(spec) {
+            for remote in remote_lanes(self.lane, self.lanes, spec) {
                 let sends = usize::from(info.remote_lane) == remote;
                 let group = self.add_group(spec, remote, &mut old, now);
                 for index in group.clone() {
                     let pair = &mut self.pairs[index];
                     (pair.path, pair.spec, pair.port) = (path, spec_index, spec.lanes[remote].port);
                     pair.sends = sends;
-                    self.by_slot.insert(pair.slot, index);
                     if pair.ends.is_none() {
                         self.by_key.insert(pair.keys.1, group.start);
                     }
@@ -87,13 +94,15 @@ impl Peers {
             self.by_spec[spec_index] = Some(path);
         }
         // Those that ended had kept their numbers, so that nobody got one twice.
-        self.by_slot.retain(|slot, index| self.pairs.get(*index).is_some_and(|pair| pair.slot == *slot));
-        (old.snapshot, old.pairs, old.blank, std::mem::take(&mut self.endpoints))
+        for ended in old.pairs.iter().flatten() {
+            self.by_slot.remove(&ended.slot);
+        }
+        (old.snapshot, old.pairs, old.made, std::mem::take(&mut self.endpoints))
     }
 
-    fn take_all(&mut self, next: Arc<Snapshot>, blank: Vec<BoxedPair>) -> Old {
+    fn take_all(&mut self, next: Arc<Snapshot>, made: Vec<BoxedPair>) -> Old {
         let snapshot = std::mem::replace(&mut self.snapshot, next);
-        let mut groups: HashMap<(u64, usize), Range<usize>> = HashMap::with_capacity(self.pairs.len());
+        let mut groups: HashMap<_, Range<usize>> = HashMap::with_capacity(self.pairs.len());
         for (index, pair) in self.pairs.iter().enumerate() {
             let lane = (snapshot.paths[pair.spec].number, pair.remote_lane);
             groups.entry(lane).or_insert(index..index).end = index + 1;
@@ -104,7 +113,7 @@ impl Peers {
         self.by_spec.resize(self.snapshot.paths.len(), None);
         let own = self.identities().clone();
         let pairs = std::mem::take(&mut self.pairs).into_iter().map(Some).collect();
-        Old { own, snapshot, pairs, groups, blank }
+        Old { own, snapshot, pairs, groups, made }
     }
 
     /// Adds the sessions with one remote lane: one for each of our keys and each of its, and those that are running out.
@@ -123,10 +132,10 @@ impl Peers {
                 };
                 let mut pair = match known.iter_mut().find(same).and_then(Option::take) {
                     Some(pair) => pair,
-                    None => boxed(old.blank.pop(), Pair::new(identity, spec, (remote, key), self.slot(), now)),
+                    None => self.number(made(&mut old.made, identity, spec, (remote, key), now)),
                 };
                 pair.standing = (ours, theirs);
-                self.pairs.push(pair);
+                self.push(pair);
             }
         }
         if before.and_then(|spec| spec.lanes.get(remote)).is_some_and(|before| follows(before, lane)) {
@@ -145,46 +154,51 @@ impl Peers {
             let Some(pair) = place.as_deref_mut() else { continue };
             pair.run_out(now);
             pair.standing = (of(pair.keys.0, own.current.key()), of(pair.keys.1, lane.public_key));
-            if !pair.has_ended(now) {
-                self.pairs.extend(place.take());
+            if !pair.has_ended(now)
+                && let Some(pair) = place.take()
+            {
+                self.push(pair);
             }
         }
     }
 
-    /// The lanes of a path's far end that this lane has sessions with.
-    fn remote_lanes(&self, spec: &PathSpec) -> Vec<usize> {
-        if !spec.probes {
-            return if self.lane == 0 { vec![0] } else { Vec::new() };
-        }
-        // At most 8 lanes each.
-        let pairs = lane_pairs(self.lanes as u8, spec.lanes.len() as u8);
-        pairs.filter(|&(here, _)| usize::from(here) == self.lane).map(|(_, there)| usize::from(there)).collect()
+    fn push(&mut self, pair: BoxedPair) {
+        self.by_slot.insert(pair.slot, self.pairs.len());
+        self.pairs.push(pair);
     }
 
-    /// A session number that is not in use.
-    fn slot(&mut self) -> u32 {
+    /// Gives a new pair a session number that is not in use.
+    fn number(&mut self, mut pair: BoxedPair) -> BoxedPair {
         loop {
             self.numbered += 1;
             // The upper bits don't matter.
-            let slot = self.numbers.hash_one(self.numbered) as u32 & SLOT_MASK;
-            if let Entry::Vacant(free) = self.by_slot.entry(slot) {
-                // Whose it is follows when its group is complete.
-                free.insert(usize::MAX);
-                return slot;
+            pair.slot = self.numbers.hash_one(self.numbered) as u32 & SLOT_MASK;
+            if !self.by_slot.contains_key(&pair.slot) {
+                return pair;
             }
         }
     }
 }
 
-/// Puts a pair where there is room for it.
-fn boxed(blank: Option<BoxedPair>, pair: Pair) -> BoxedPair {
-    match blank {
-        Some(mut room) => {
-            *room = pair;
-            room
-        }
-        None => Box::new(pair),
-    }
+/// The lanes of a path's far end that lane `lane` of `lanes` has sessions with.
+fn remote_lanes(lane: usize, lanes: usize, spec: &PathSpec) -> impl Iterator<Item = usize> + use<> {
+    // At most 8 lanes each.
+    let probed = spec.probes.then(|| lane_pairs(lanes as u8, spec.lanes.len() as u8));
+    let plain = (!spec.probes && lane == 0).then_some(0);
+    let here = probed.into_iter().flatten().filter(move |&(here, _)| usize::from(here) == lane);
+    here.map(|(_, there)| usize::from(there)).chain(plain)
+}
+
+/// The new pair of these keys: the next one that was made, if it is that.
+fn made(
+    made: &mut Vec<BoxedPair>,
+    identity: &Identity,
+    spec: &PathSpec,
+    (remote, key): (usize, PublicKey),
+    now: Time,
+) -> BoxedPair {
+    let is = |pair: &mut BoxedPair| pair.keys == (identity.key(), key) && pair.remote_lane == remote;
+    made.pop_if(is).unwrap_or_else(|| Box::new(Pair::new(identity, spec, (remote, key), now)))
 }
 
 /// Whether a lane's keys go on from others as those announced.

@@ -43,7 +43,7 @@ use hawser_liveness::Time;
 use hawser_model::IpFamily;
 use tun_rs::SyncDevice;
 
-pub(crate) use self::change::blank;
+pub(crate) use self::change::new_pairs;
 pub(crate) use self::pair::BoxedPair;
 
 use self::batch::Batch;
@@ -210,7 +210,7 @@ impl Lane {
         let now = self.shared.now();
         let left = self.paths.exchange(change.paths, now);
         let policy = std::mem::replace(&mut self.policy, change.policy);
-        let ended = self.peers.apply(&change.snapshot, change.blank, &self.paths, now);
+        let ended = self.peers.apply(&change.snapshot, change.pairs, &self.paths, now);
         self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
         self.tell_sessions(now);
         // What others said meanwhile may have been heard before there was a path that it was about.

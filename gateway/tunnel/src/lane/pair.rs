@@ -75,12 +75,11 @@ pub(crate) struct Pair {
 }
 
 impl Pair {
-    /// A pair of our `identity` and the key `remote` of one of `spec`'s lanes, still without a session.
+    /// A pair of our `identity` and the key `remote` of one of `spec`'s lanes, still without a session and its number.
     pub(crate) fn new(
         identity: &Identity,
         spec: &PathSpec,
         (remote_lane, remote): (usize, PublicKey),
-        slot: u32,
         now: Time,
     ) -> Self {
         Self {
@@ -91,7 +90,7 @@ impl Pair {
             standing: (Standing::Current, Standing::Current),
             addresses: (identity.probe_address(), spec.probe_address(remote)),
             sends: false,
-            slot,
+            slot: 0,
             session: Lazy::Asleep,
             endpoint: None,
             newest: Newest::default(),

@@ -40,7 +40,8 @@ pub(crate) struct Peers {
     pub(super) links: Vec<Option<Link>>,
     /// The path of each of [`Snapshot::paths`].
     pub(super) by_spec: Vec<Option<PathIndex>>,
-    pub(super) by_slot: HashMap<u32, usize>,
+    /// Looked at for every packet. Nobody but us chooses the numbers, so that a quick hash will do.
+    pub(super) by_slot: foldhash::HashMap<u32, usize>,
     /// The first pair with the lane of a peer's key.
     pub(super) by_key: HashMap<PublicKey, usize>,
     pub(super) endpoints: Endpoints,
@@ -59,7 +60,7 @@ impl Peers {
             pairs: Vec::new(),
             links: Vec::new(),
             by_spec: Vec::new(),
-            by_slot: HashMap::new(),
+            by_slot: HashMap::default(),
             by_key: HashMap::new(),
             endpoints: Endpoints::default(),
             numbers: RandomState::new(),

@@ -12,6 +12,7 @@ use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, PublicKey};
 use hawser_testbed::Netns;
 
 use super::lazy::Lazy;
+use super::pair::Pair;
 use super::*;
 use crate::config::{PeerCluster, PeerGateway, Peers as Config};
 use crate::rotation::Identities;
@@ -69,19 +70,23 @@ fn lane(peers: &Config) -> (Lane, Receiver<Handover>) {
     (lane, others)
 }
 
-fn apply(lane: &mut Lane, peers: &Config) {
+/// Changes to these peers; where the sessions are that were made for it.
+fn apply(lane: &mut Lane, peers: &Config) -> Vec<*const Pair> {
     let clusters: Vec<_> = peers.clusters.iter().map(PeerCluster::to_model).collect();
     let layout = Layout::new(&peers.prefixes, &clusters);
     let last = lane.shared.snapshot.load_full();
     let next = Arc::new(Snapshot::new(Arc::new(peers.clone()), Some(&last), |_| 1420, Vec::new()));
     lane.shared.snapshot.store(Arc::clone(&next));
     let now = lane.shared.now();
+    let pairs = new_pairs(&last, &next, 0, now);
+    let made = pairs.iter().map(|pair| &raw const **pair).collect();
     lane.take(Change {
-        blank: blank(&last, &next, 0, now),
+        pairs,
         paths: layout.of_lane(&lane.shared.doors[0].config, now),
         policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
         snapshot: next,
     });
+    made
 }
 
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
@@ -111,6 +116,39 @@ fn what_other_lanes_leave_is_taken_in_parts_and_all_of_it() {
         println!("{turns:?}");
         assert_eq!(turns.iter().sum::<u64>(), 200, "the bell ends when nothing is left");
         assert!(turns.iter().all(|&taken| taken <= 64), "{turns:?}");
+    });
+}
+
+#[test]
+fn a_lane_makes_none_of_the_sessions_that_a_change_brings() {
+    in_namespace(|| {
+        let with_lanes = |count: u16, lanes: u8| {
+            let mut peers = peers(0, count);
+            for cluster in &mut peers.clusters {
+                let gateway = &mut cluster.gateways[0].gateway;
+                let more = |lane| {
+                    let mut more = gateway.lanes[0].clone();
+                    more.public_key.0[31] = lane;
+                    more
+                };
+                gateway.lanes = (0..lanes).map(more).collect();
+            }
+            peers
+        };
+        for lanes in 1..=4 {
+            let (mut lane, _others) = lane(&with_lanes(2, lanes));
+            let held = |lane: &Lane| lane.peers.pairs.iter().map(|pair| &raw const **pair).collect::<Vec<_>>();
+            let before = held(&lane);
+            let mut made = apply(&mut lane, &with_lanes(5, lanes));
+            made.extend(&before);
+            let mut now = held(&lane);
+            made.sort_unstable();
+            now.sort_unstable();
+            assert_eq!(made, now, "{lanes} lanes");
+            assert!(lane.peers.pairs.iter().enumerate().all(|(i, p)| lane.peers.by_receiver(p.slot << 8) == Some(i)));
+            let slots: std::collections::HashSet<u32> = lane.peers.pairs.iter().map(|pair| pair.slot).collect();
+            assert_eq!(slots.len(), lane.peers.pairs.len(), "each has a number of its own");
+        }
     });
 }
 
