@@ -18,9 +18,9 @@ use hawser_api::mcs::ClusterProperty;
 use hawser_local_api::Client;
 use hawser_local_api::client::View;
 use hawser_local_api::follow::Changes;
-use hawser_node_probe::{ProbeKey, Reach};
+use hawser_node_probe::ProbeKey;
 use hawser_telemetry::{Readiness, ReadyHandle, Task};
-use hawser_tunnel::{ClusterStatus, Config, LaneInfo, Tunnel};
+use hawser_tunnel::{Config, LaneInfo, Tunnel};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +31,7 @@ use crate::plan::{Plan, Problem, lane_spec};
 use crate::planner::Planner;
 use crate::publish::{self, Publisher};
 use crate::resolve::{self, Answers};
-use crate::responder::{Counts, Responder, Said};
+use crate::responder::{Counts, Responder, Said, States, next_state};
 use crate::rotation::{Rotation, Wishes};
 use crate::state::Shared;
 use crate::view::{Inputs, Seen, look, wishes};
@@ -68,7 +68,7 @@ pub(crate) struct Gateway {
     answers: watch::Receiver<Answers>,
     said: watch::Sender<Arc<Said>>,
     responder: Option<(String, Task)>,
-    states: Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>,
+    states: Option<States>,
     publisher: Publisher,
     drain: Drain,
     rotation: Rotation,
@@ -140,7 +140,7 @@ impl Gateway {
             tokio::select! {
                 () = token.cancelled() => break,
                 more = changes.next() => if !more { bail!("The local API is closed") },
-                () = next_state(&mut self.states) => {}
+                () = next_of(&mut self.states) => {}
                 // What a change left free, once all is calm.
                 () = tokio::time::sleep(INTERVAL) => if self.planner.take_new() { heap::trim() },
             }
@@ -309,12 +309,7 @@ impl Gateway {
 
     /// What route agents get to know.
     fn say(&self) {
-        let clusters = self.states.as_ref().map(|s| Arc::clone(&s.borrow())).unwrap_or_default();
-        let said = Said {
-            draining: self.stopping || self.shared.lock().draining,
-            clusters: clusters.iter().map(|c| (c.id.clone(), Reach { state: c.state, mtu: c.mtu })).collect(),
-            nodes: self.nodes.clone(),
-        };
+        let said = Said { draining: self.stopping || self.shared.lock().draining, nodes: self.nodes.clone() };
         self.said.send_if_modified(|current| {
             let changed = **current != said;
             if changed {
@@ -336,22 +331,20 @@ impl Gateway {
         if self.responder.as_ref().is_some_and(|(known, task)| *known == text && !task.is_finished()) {
             return;
         }
+        let Some(states) = self.states.clone() else { return };
         let Ok(key) = ProbeKey::from_text(&text) else {
             tracing::warn!(path = %self.probe_key.display(), "the key for node probes is not 32 bytes in base64");
             return;
         };
-        let responder = Responder::new(&key, self.config.node.clone(), self.said.subscribe(), self.counts.clone());
+        let (node, said) = (self.config.node.clone(), self.said.subscribe());
+        let responder = Responder::new(&key, node, said, states, self.counts.clone());
         self.responder = Some((text, Task::spawn("node probes", responder.run())));
     }
 }
 
-async fn next_state(states: &mut Option<watch::Receiver<Arc<Vec<ClusterStatus>>>>) {
+async fn next_of(states: &mut Option<States>) {
     match states {
-        Some(states) => {
-            if states.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        }
+        Some(states) => next_state(states).await,
         None => std::future::pending().await,
     }
 }

@@ -1,4 +1,6 @@
-//! Answers the route agents' probes on `hawser-vx`, and tells every node at once when what it would answer changes.
+//! Answers the route agents' probes on `hawser-vx`, and tells every node at once when what it would answer changes. It follows
+//! the tunnel's word on clusters by itself: flows of other nodes wait for it, and the gateway's own passes may be waiting for
+//! a disk or an API server.
 //!
 //! The other end is in `hawser-route-agent`; what is said and how it is proven is `hawser-node-probe`'s.
 
@@ -12,6 +14,7 @@ use hawser_model::{ClusterId, NodeName};
 use hawser_node_probe::{
     Envelope, Listener, LivePage, MAX_DATAGRAM, Message, ProbeKey, Reach, Speaker, link_local, pages,
 };
+use hawser_tunnel::ClusterStatus;
 use nix::net::if_::if_nametoindex;
 use prometheus_client::metrics::counter::Counter;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -24,11 +27,13 @@ const LOOK: Duration = Duration::from_millis(250);
 const REPEATS: usize = 3;
 const REPEAT_GAP: Duration = Duration::from_millis(10);
 
+/// How each remote cluster is reached, as the tunnel tells.
+pub(crate) type States = watch::Receiver<Arc<Vec<ClusterStatus>>>;
+
 /// What the gateway says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Said {
     pub(crate) draining: bool,
-    pub(crate) clusters: Vec<(ClusterId, Reach)>,
     /// All nodes of the cluster: who is told.
     pub(crate) nodes: Vec<NodeName>,
 }
@@ -47,6 +52,7 @@ pub(crate) struct Responder {
     speaker: Speaker,
     listener: Listener,
     said: watch::Receiver<Arc<Said>>,
+    states: States,
     counts: Counts,
     start: Instant,
     version: u64,
@@ -57,7 +63,13 @@ pub(crate) struct Responder {
 
 impl Responder {
     /// A responder of `node`; it speaks from [`Self::run`] on.
-    pub(crate) fn new(key: &ProbeKey, node: NodeName, said: watch::Receiver<Arc<Said>>, counts: Counts) -> Self {
+    pub(crate) fn new(
+        key: &ProbeKey,
+        node: NodeName,
+        said: watch::Receiver<Arc<Said>>,
+        states: States,
+        counts: Counts,
+    ) -> Self {
         let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let instance = u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX);
         Self {
@@ -65,6 +77,7 @@ impl Responder {
             speaker: Speaker::new(key.clone(), node, instance),
             listener: Listener::new(key.clone(), instance),
             said,
+            states,
             counts,
             start: Instant::now(),
             version: 0,
@@ -105,43 +118,59 @@ impl Responder {
         let mut buffer = [0u8; MAX_DATAGRAM + 1];
         let mut look = tokio::time::interval(LOOK);
         // Nodes that asked an earlier run must not wait for their next question.
-        self.notify(socket, index).await;
+        let mut notice = Some(Notice::new());
         loop {
-            tokio::select! {
+            let changed = tokio::select! {
                 biased;
                 changed = self.said.changed() => {
                     changed.context("The gateway's state is gone")?;
-                    if self.prepare() {
-                        self.notify(socket, index).await;
-                    }
+                    true
+                }
+                () = next_state(&mut self.states) => true,
+                () = due(notice) => {
+                    self.notify(socket, index);
+                    notice = notice.and_then(Notice::next);
+                    false
                 }
                 received = socket.recv_from(&mut buffer) => match received {
-                    Ok((len, from)) => self.answer(socket, &buffer[..len], from).await,
+                    Ok((len, from)) => {
+                        self.answer(socket, &buffer[..len], from);
+                        false
+                    }
                     Err(error) => {
                         tracing::debug!(%error, "node probes can't be received");
                         return Ok(());
                     }
                 },
-                _ = look.tick() => if if_nametoindex(self.device.as_str()).ok() != Some(index) {
-                    return Ok(());
-                },
+                _ = look.tick() => {
+                    if if_nametoindex(self.device.as_str()).ok() != Some(index) {
+                        return Ok(());
+                    }
+                    false
+                }
+            };
+            if changed && self.prepare() {
+                notice = Some(Notice::new());
             }
         }
     }
 
     /// Lays out what is to be said; true where it differs from what was said before.
     fn prepare(&mut self) -> bool {
-        let said = Arc::clone(&self.said.borrow_and_update());
-        let changed = self.pages.first().is_none_or(|p| p.draining != said.draining)
-            || !self.pages.iter().flat_map(|p| &p.clusters).eq(&said.clusters);
+        let draining = self.said.borrow_and_update().draining;
+        let states = Arc::clone(&self.states.borrow_and_update());
+        let clusters: Vec<(ClusterId, Reach)> =
+            states.iter().map(|c| (c.id.clone(), Reach { state: c.state, mtu: c.mtu })).collect();
+        let changed = self.pages.first().is_none_or(|p| p.draining != draining)
+            || !self.pages.iter().flat_map(|p| &p.clusters).eq(&clusters);
         if changed {
             self.version += 1;
-            self.pages = pages(self.version, said.draining, &said.clusters);
+            self.pages = pages(self.version, draining, &clusters);
         }
         changed
     }
 
-    async fn answer(&mut self, socket: &UdpSocket, datagram: &[u8], from: std::net::SocketAddr) {
+    fn answer(&mut self, socket: &UdpSocket, datagram: &[u8], from: std::net::SocketAddr) {
         let now = hawser_liveness::Time::from_nanos(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX));
         let asked = match self.listener.open(datagram, now) {
             Ok(Envelope { instance, message: Message::Ask { seq, .. }, .. }) => (instance, seq),
@@ -161,24 +190,50 @@ impl Responder {
         }
     }
 
-    /// Tells all nodes, several times: each datagram may be lost, and the next question is 100 ms away.
-    async fn notify(&mut self, socket: &UdpSocket, index: u32) {
+    /// Tells all nodes.
+    fn notify(&mut self, socket: &UdpSocket, index: u32) {
         let nodes: Vec<Ipv6Addr> = self.said.borrow().nodes.iter().map(link_local).collect();
-        for repeat in 0..REPEATS {
-            if repeat > 0 {
-                tokio::time::sleep(REPEAT_GAP).await;
-            }
-            for page in self.pages.clone() {
-                let datagram = self.speaker.seal(Message::Notice { page });
-                for &node in &nodes {
-                    let to = SocketAddrV6::new(node, NODE_NOTICE_PORT, 0, index);
-                    // A node that can't be told now will ask.
-                    if socket.try_send_to(&datagram, to.into()).is_ok() {
-                        self.counts.notices.inc();
-                    }
+        for page in self.pages.clone() {
+            let datagram = self.speaker.seal(Message::Notice { page });
+            for &node in &nodes {
+                let to = SocketAddrV6::new(node, NODE_NOTICE_PORT, 0, index);
+                // A node that can't be told now will ask.
+                if socket.try_send_to(&datagram, to.into()).is_ok() {
+                    self.counts.notices.inc();
                 }
             }
         }
+    }
+}
+
+/// A notice that is being said several times: each datagram may be lost, and the next question is 100 ms away.
+#[derive(Clone, Copy)]
+struct Notice {
+    at: Instant,
+    left: usize,
+}
+
+impl Notice {
+    fn new() -> Self {
+        Self { at: Instant::now(), left: REPEATS }
+    }
+
+    fn next(self) -> Option<Self> {
+        Some(Self { at: self.at + REPEAT_GAP, left: self.left - 1 }).filter(|notice| notice.left > 0)
+    }
+}
+
+async fn due(notice: Option<Notice>) {
+    match notice {
+        Some(notice) => tokio::time::sleep_until(notice.at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the tunnel's next word; without end, where it says no more.
+pub(crate) async fn next_state(states: &mut States) {
+    if states.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -190,3 +245,6 @@ fn bind(device: &str) -> anyhow::Result<UdpSocket> {
     socket.bind(&address.into()).with_context(|| format!("Failed to bind UDP port {NODE_PROBE_PORT}"))?;
     Ok(UdpSocket::from_std(socket.into())?)
 }
+
+#[cfg(test)]
+mod tests;
