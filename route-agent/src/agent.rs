@@ -1,7 +1,11 @@
 //! The loop: whatever changes, the plan is made anew and the kernel follows.
 //!
-//! Three ways in, from the fastest: gateways changed → only routes move, one operation each, then the rest follows; objects or
-//! devices changed → a full pass; every [`PERIOD`] → a full pass, which finds what somebody else did.
+//! Three ways in, from the fastest: gateways changed → only routes move, one operation each, then the rest follows, and a full
+//! pass that is under way is broken off for it; objects changed → a full pass, if the plan did; devices changed, or time has
+//! passed → a full pass, which finds what somebody else did. When each is due is `schedule`'s.
+
+mod schedule;
+mod tell;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,7 +16,7 @@ use hawser_model::NodeName;
 use hawser_model::defaults::{TUN_DEVICE, VXLAN_DEVICE};
 use hawser_route_kernel::monitor::{Event, Monitor};
 use hawser_route_kernel::{Kernel, Report};
-use hawser_route_plan::{Desired, Host, Input, Node, Path, plan, select};
+use hawser_route_plan::{Desired, Host, Input, Node, Path, plan};
 use hawser_telemetry::{Readiness, ReadyHandle};
 use tokio::sync::{mpsc, watch};
 
@@ -21,13 +25,8 @@ use crate::names::Names;
 use crate::objects::{self, Known, Problem, Seen};
 use crate::probe::{Asked, Gateways, OwnGatewayGone};
 use crate::view::Views;
+use schedule::{Cause, Passed, Schedule};
 
-/// Between full passes while nothing changes.
-const PERIOD: Duration = Duration::from_secs(10);
-/// Between full passes while the kernel refuses something.
-const RETRY: Duration = Duration::from_secs(1);
-/// What comes in this time is one pass.
-const DEBOUNCE: Duration = Duration::from_millis(20);
 /// How long a fresh process waits for gateways' first answers before it moves routes that an earlier one left: until then it
 /// knows less than they say.
 const FIRST_ANSWERS: Duration = Duration::from_millis(600);
@@ -60,13 +59,6 @@ pub(crate) struct Agent {
     ready: Option<[ReadyHandle; 2]>,
 }
 
-/// Why there is a pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    Period,
-    Changed,
-}
-
 impl Agent {
     pub(crate) fn new(parts: Parts) -> Self {
         let ready = Some([parts.readiness.handle("local API"), parts.readiness.handle("kernel")]);
@@ -83,37 +75,33 @@ impl Agent {
 
     /// Runs until the local API or the kernel's socket ends.
     pub(crate) async fn run(mut self) -> anyhow::Result<()> {
-        let mut pass: Option<(Instant, Cause)> = Some((Instant::now(), Cause::Changed));
+        let mut schedule = Schedule::new(Instant::now());
         loop {
-            let at = pass.map_or(Instant::now() + PERIOD, |(at, _)| at);
-            let soon = |pass: &mut Option<(Instant, Cause)>| {
-                let at = Instant::now() + DEBOUNCE;
-                *pass = Some(
-                    pass.filter(|(_, c)| *c == Cause::Changed).map_or((at, Cause::Changed), |(a, c)| (a.min(at), c)),
-                );
-            };
             tokio::select! {
                 biased;
                 changed = self.parts.gateways.changed() => {
                     changed.context("The node probes ended")?;
-                    if !self.gateways_changed().await {
-                        soon(&mut pass);
+                    if self.gateways_changed().await {
+                        schedule.note(Cause::Host, Instant::now());
                     }
                 }
                 event = self.parts.monitor.next() => {
                     let event = event.context("The kernel ended the watch on devices")?;
                     if self.device_event(&event) {
-                        soon(&mut pass);
+                        schedule.note(Cause::Host, Instant::now());
                     }
                 }
                 changed = self.parts.views.changed() => {
                     changed.context("The local API ended")?;
-                    soon(&mut pass);
+                    schedule.note(Cause::Objects, Instant::now());
                 }
-                () = tokio::time::sleep_until(at.into()) => {
-                    let cause = pass.map_or(Cause::Period, |(_, cause)| cause);
-                    let next = if self.pass(cause).await { (PERIOD, Cause::Period) } else { (RETRY, Cause::Changed) };
-                    pass = Some((Instant::now() + next.0, next.1));
+                () = tokio::time::sleep_until(schedule.at().into()) => {
+                    let cause = schedule.begin(Instant::now());
+                    let passed = self.pass(cause, schedule.may_break()).await;
+                    schedule.end(passed, Instant::now());
+                    if passed == Passed::Broken {
+                        self.gateways_changed().await;
+                    }
                 }
             }
         }
@@ -140,35 +128,42 @@ impl Agent {
         self.host.uplinks.iter().any(|u| u.name == device) || self.host.pod_bridges.contains(device)
     }
 
-    /// A full pass; false where something was refused.
-    async fn pass(&mut self, cause: Cause) -> bool {
-        let Some(objects) = self.parts.views.now() else { return true };
+    /// A full pass, which gateways that change may break off.
+    async fn pass(&mut self, cause: Cause, may_break: bool) -> Passed {
+        let Some(objects) = self.parts.views.now() else { return Passed::Nothing };
+        let nodes = |agent: &Self| agent.known.as_ref().map(|known| known.input.nodes.clone());
+        let before = nodes(self);
         match objects::see(&objects, &self.parts.node) {
             Seen::Member(known) => self.known = Some(*known),
             Seen::NotMember => self.known = None,
             Seen::NoMembership => {
                 tracing::warn!("there is no Membership named default: the kernel stays as it is; restore the object");
-                return true;
+                return Passed::Nothing;
             }
         }
         self.report_problems();
         let member = self.known.is_some();
-        if let Some(known) = &self.known {
-            let (me, others): (Vec<&Node>, Vec<&Node>) =
-                known.input.nodes.iter().partition(|n| n.name == self.parts.node);
-            match self.parts.kernel.host(me.first().copied(), &others).await {
-                Ok(host) => self.host = host,
-                Err(error) => tracing::warn!(%error, "this host can't be looked at"),
-            }
-            if me.is_empty() {
-                tracing::warn!(node = %self.parts.node, "there is no Node of this name: no routes between nodes; add one");
-            }
+        let as_before = cause == Cause::Objects && before == nodes(self);
+        if !as_before {
+            self.look_at_host().await;
         }
         if member && self.applied.is_none() {
             self.first_answers().await;
         }
         let wanted = self.wanted();
-        let report = self.parts.kernel.converge(&wanted).await;
+        if as_before && self.applied.as_ref() == Some(&wanted) {
+            self.ask_gateways().await;
+            self.serve_names();
+            return Passed::Nothing;
+        }
+        // Without a first pass there is no fast way.
+        let may_break = may_break && self.applied.is_some();
+        let Parts { kernel, gateways, .. } = &mut self.parts;
+        let report = tokio::select! {
+            biased;
+            Ok(()) = gateways.changed(), if may_break => return Passed::Broken,
+            report = kernel.converge(&wanted) => report,
+        };
         self.parts.metrics.passes.inc();
         if cause == Cause::Period {
             self.parts.metrics.drift.inc_by(report.changes.len() as u64);
@@ -183,10 +178,24 @@ impl Agent {
         self.parts.metrics.gateways(&self.parts.gateways.borrow());
         self.ask_gateways().await;
         self.serve_names();
-        if !failed {
-            self.ready.take();
+        if failed {
+            return Passed::Refused;
         }
-        !failed
+        self.ready.take();
+        Passed::Converged
+    }
+
+    /// Which devices and addresses there are.
+    async fn look_at_host(&mut self) {
+        let Some(known) = &self.known else { return };
+        let (me, others): (Vec<&Node>, Vec<&Node>) = known.input.nodes.iter().partition(|n| n.name == self.parts.node);
+        match self.parts.kernel.host(me.first().copied(), &others).await {
+            Ok(host) => self.host = host,
+            Err(error) => tracing::warn!(%error, "this host can't be looked at"),
+        }
+        if me.is_empty() {
+            tracing::warn!(node = %self.parts.node, "there is no Node of this name: no routes between nodes; add one");
+        }
     }
 
     /// The kernel may hold an earlier process's routes, which knew which gateways live: this one asks before it judges.
@@ -216,30 +225,24 @@ impl Agent {
         self.input().map(|input| plan(&input)).unwrap_or_default()
     }
 
-    /// The short way: what is known of gateways changed, so routes move first, and what follows from it comes after. False
-    /// where something was refused.
+    /// The short way: what is known of gateways changed, so routes move. Whether a pass is due, for what else follows from it
+    /// or was refused.
     async fn gateways_changed(&mut self) -> bool {
         let gateways = Arc::clone(&self.parts.gateways.borrow_and_update());
-        let Some(before) = self.applied.take() else { return true };
+        let Some(before) = self.applied.take() else { return false };
         let wanted = self.wanted();
-        let mut refused = false;
+        let mut due = before.nft != wanted.nft;
         if before.routes != wanted.routes {
             let report = self.parts.kernel.move_routes(&before.routes, &wanted.routes).await;
             self.parts.metrics.failovers.inc();
             tracing::info!(changes = report.changes.len(), "routes moved as gateways changed");
-            refused |= !report.errors.is_empty();
+            due |= !report.errors.is_empty();
             self.note(&report);
         }
         self.parts.metrics.gateways(&gateways);
-        let more = before.nft != wanted.nft;
         self.applied = Some(wanted);
         self.serve_names();
-        if more && let Some(wanted) = self.applied.clone() {
-            let report = self.parts.kernel.converge(&wanted).await;
-            refused |= !report.errors.is_empty();
-            self.note(&report);
-        }
-        !refused
+        due
     }
 
     fn note(&mut self, report: &Report) {
@@ -253,46 +256,5 @@ impl Agent {
             tracing::warn!(%error, "the kernel is not as it should be; tried again with every pass");
         }
         self.refused = refused;
-    }
-
-    /// Says which nodes to ask, on which device.
-    async fn ask_gateways(&self) {
-        let device = match self.parts.kernel.device_index(VXLAN_DEVICE).await {
-            Ok(index) => index.filter(|_| self.host.ipv6 && self.known.is_some()),
-            Err(error) => {
-                tracing::warn!(%error, "the device between nodes can't be looked at");
-                return;
-            }
-        };
-        let nodes = self.known.iter().flat_map(|k| &k.input.nodes);
-        let asked = Asked {
-            device,
-            gateways: nodes.clone().filter(|n| n.gateway).map(|n| n.name.clone()).collect(),
-            nodes: nodes.map(|n| n.name.clone()).collect(),
-        };
-        self.parts.asked.send_if_modified(|known| {
-            let changed = *known != asked;
-            *known = asked;
-            changed
-        });
-    }
-
-    /// Says what DNS should answer now.
-    fn serve_names(&mut self) {
-        match (&self.known, self.input()) {
-            (Some(known), Some(input)) => {
-                self.parts.names.serve(&known.zone, select::dark(&input), &input.dns_addresses);
-            }
-            _ => self.parts.names.stop(),
-        }
-    }
-
-    /// Says once what is wrong with objects.
-    fn report_problems(&mut self) {
-        let now = self.known.as_ref().map(|k| k.problems.clone()).unwrap_or_default();
-        for problem in now.difference(&self.problems) {
-            tracing::warn!(object = %problem.object, field = problem.field, rule = %problem.rule, "skipped; mend the object");
-        }
-        self.problems = now;
     }
 }

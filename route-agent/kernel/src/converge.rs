@@ -73,7 +73,8 @@ impl Kernel {
 
     /// A full pass: everything of ours becomes what is wanted. What fails is reported, the rest is done.
     ///
-    /// The order keeps packets flowing: what is pointed at comes first and goes last.
+    /// The order keeps packets flowing: what is pointed at comes first and goes last. Dropped before its end, it leaves what
+    /// the next pass completes.
     pub async fn converge(&mut self, wanted: &Desired) -> Report {
         let mut report = Report::default();
         for setting in &wanted.sysctls {

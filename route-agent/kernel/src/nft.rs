@@ -44,7 +44,8 @@ impl Nft {
             self.seen = Some(now);
             return Ok(None);
         }
-        let drifted = loaded || self.seen.as_ref().is_some_and(|seen| seen.ruleset == digest);
+        // One that is loaded but was not seen to be was broken off before it was looked at.
+        let drifted = self.seen.as_ref().is_some_and(|seen| seen.ruleset == digest);
         run(&transaction(wanted, &digest, affinity.as_ref()), "load the nft tables").await?;
         let listing = fingerprint(list(TABLE).await?.as_ref(), list(TABLE_AFFINITY).await?.as_ref());
         self.seen = Some(Seen { ruleset: digest, listing });
