@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use hawser_model::NodeName;
 use hawser_model::defaults::{TUN_DEVICE, VXLAN_DEVICE};
-use hawser_route_kernel::monitor::{Event, Monitor};
+use hawser_route_kernel::monitor::Event;
 use hawser_route_kernel::{Kernel, Report};
 use hawser_route_plan::{Desired, Host, Input, Node, Path, plan};
 use hawser_telemetry::{Readiness, ReadyHandle};
@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use crate::metrics::Metrics;
 use crate::names::Names;
 use crate::objects::{self, Known, Problem, Seen};
-use crate::probe::{Asked, Gateways, OwnGatewayGone};
+use crate::probe::{Asked, Gateways};
 use crate::view::Views;
 use schedule::{Cause, Passed, Schedule};
 
@@ -36,10 +36,10 @@ pub(crate) struct Parts {
     pub(crate) node: NodeName,
     pub(crate) views: Views,
     pub(crate) kernel: Kernel,
-    pub(crate) monitor: Monitor,
+    /// What the kernel tells of devices and addresses.
+    pub(crate) devices: mpsc::UnboundedReceiver<Event>,
     pub(crate) gateways: watch::Receiver<Gateways>,
     pub(crate) asked: watch::Sender<Asked>,
-    pub(crate) gone: mpsc::Sender<OwnGatewayGone>,
     pub(crate) names: Names,
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
@@ -85,9 +85,9 @@ impl Agent {
                         schedule.note(Cause::Host, Instant::now());
                     }
                 }
-                event = self.parts.monitor.next() => {
-                    let event = event.context("The kernel ended the watch on devices")?;
-                    if self.device_event(&event) {
+                event = self.parts.devices.recv() => {
+                    let event = event.context("The watch on devices ended")?;
+                    if self.is_reason(&event) {
                         schedule.note(Cause::Host, Instant::now());
                     }
                 }
@@ -107,20 +107,12 @@ impl Agent {
         }
     }
 
-    /// Whether a pass is due. The TUN's end is told to every node at once.
-    fn device_event(&self, event: &Event) -> bool {
+    /// Whether a pass is due to it.
+    fn is_reason(&self, event: &Event) -> bool {
         match event {
-            Event::DeviceGone(name) if name == TUN_DEVICE => {
-                tracing::info!("this node's gateway is gone, telling the other nodes");
-                if self.parts.gone.try_send(OwnGatewayGone).is_err() {
-                    tracing::warn!("the end of this node's gateway could not be told");
-                }
-                true
-            }
-            Event::DeviceGone(_) => true,
-            // Our own changes: a pass is not due to them.
+            Event::DeviceGone(_) | Event::Address => true,
+            // Our own changes are no reason.
             Event::Device(name) => name != VXLAN_DEVICE && (name == TUN_DEVICE || !self.knows(name)),
-            Event::Address => true,
         }
     }
 

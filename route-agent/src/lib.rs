@@ -14,6 +14,7 @@
 //! member any more.
 
 mod agent;
+mod devices;
 mod metrics;
 mod names;
 mod objects;
@@ -71,20 +72,21 @@ pub async fn run(args: Args, shutdown: Shutdown) -> anyhow::Result<()> {
     let (asked, to_ask) = watch::channel(probe::Asked::default());
     let (gateways, seen) = watch::channel(Arc::default());
     let (gone, notices) = mpsc::channel(8);
+    let (events, heard) = mpsc::unbounded_channel();
     let (served, to_serve) = watch::channel(names::Served::default());
 
     let mut tasks = Tasks::new(shutdown.token());
     let key = args.site.secrets_dir().join("probe.key");
     let prober = probe::Prober::new(args.site.node.clone(), key, to_ask, notices, gateways, metrics.clone());
     tasks.spawn("probes", stopped_by(tasks.token(), prober.run()));
+    tasks.spawn("devices", stopped_by(tasks.token(), devices::run(monitor, gone, events)));
     let agent = agent::Agent::new(agent::Parts {
         node: args.site.node.clone(),
         views: view::Views::follow(&client),
         kernel,
-        monitor,
+        devices: heard,
         gateways: seen,
         asked,
-        gone,
         names: names::Names::new(served),
         metrics,
         readiness: readiness.clone(),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use hawser_datapath::{pmtu, probe};
-use hawser_model::{ClusterId, Lane, NodeName, PublicKey};
+use hawser_model::{ClusterId, Lane, NodeName, PrefixSet, PublicKey};
 
 use crate::board::Board;
 use crate::config::{PeerGateway, Peers};
@@ -73,6 +73,8 @@ pub(crate) struct Snapshot {
     of_clusters: Vec<Range<usize>>,
     /// Where peers are tried.
     outer: HashSet<IpAddr>,
+    /// What leads into tunnels, and our own.
+    inner: PrefixSet,
     next_number: u64,
     /// Each lane's own keys.
     pub(crate) identities: Arc<[Identities]>,
@@ -88,6 +90,14 @@ impl Snapshot {
         hosts: Vec<IpAddr>,
     ) -> Self {
         let hosts = out_of_reach(&peers, hosts);
+        let inner: PrefixSet = peers
+            .clusters
+            .iter()
+            .map(|c| &c.prefixes)
+            .chain([&peers.prefixes])
+            .flat_map(PrefixSet::iter)
+            .copied()
+            .collect();
         let known: HashMap<&PathKey, &PathSpec> =
             previous.iter().flat_map(|p| &p.paths).map(|path| (&path.key, path)).collect();
         let mut next_number = previous.map_or(1, |p| p.next_number);
@@ -100,7 +110,7 @@ impl Snapshot {
                     generation: cluster.generation,
                     gateway: peer.gateway.node.clone(),
                 };
-                let (addresses, refused) = outer_addresses(&peers, peer);
+                let (addresses, refused) = outer_addresses(&inner, peer);
                 let known = known.get(&key);
                 let number = known.map_or(next_number, |path| path.number);
                 next_number = next_number.max(number + 1);
@@ -124,7 +134,7 @@ impl Snapshot {
         let identities = previous.map_or_else(|| Arc::from([]), |p| Arc::clone(&p.identities));
         let revision = previous.map_or(1, |p| p.revision + 1);
         let outer = paths.iter().flat_map(|path| path.addresses.iter().copied()).collect();
-        Self { revision, peers, hosts, paths, of_clusters, outer, next_number, identities }
+        Self { revision, peers, hosts, paths, of_clusters, outer, inner, next_number, identities }
     }
 
     /// Whether it would be the same if it were made anew.
@@ -142,6 +152,11 @@ impl Snapshot {
     /// Whether some peer is tried at `address`.
     pub(crate) fn knows(&self, address: IpAddr) -> bool {
         self.outer.contains(&address)
+    }
+
+    /// Whether an outer address would lead into a tunnel, or nowhere.
+    pub(crate) fn is_inner(&self, address: IpAddr) -> bool {
+        is_inner(&self.inner, address)
     }
 
     /// The paths of a cluster.
@@ -183,17 +198,13 @@ fn probe_addresses(peer: &PeerGateway, known: Option<&PathSpec>) -> Vec<(PublicK
     keys.map(of).collect()
 }
 
-/// Whether an outer address would lead into a tunnel, or nowhere.
-pub(crate) fn is_inner(peers: &Peers, address: IpAddr) -> bool {
-    address.is_unspecified()
-        || address.is_multicast()
-        || peers.prefixes.contains(address)
-        || peers.clusters.iter().any(|c| c.prefixes.contains(address))
+fn is_inner(inner: &PrefixSet, address: IpAddr) -> bool {
+    address.is_unspecified() || address.is_multicast() || inner.contains(address)
 }
 
 /// The addresses to try, and those that may not be.
-fn outer_addresses(peers: &Peers, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAddr>) {
-    peer.addresses.iter().map(IpAddr::to_canonical).partition(|&a| !is_inner(peers, a))
+fn outer_addresses(inner: &PrefixSet, peer: &PeerGateway) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    peer.addresses.iter().map(IpAddr::to_canonical).partition(|&a| !is_inner(inner, a))
 }
 
 #[cfg(test)]

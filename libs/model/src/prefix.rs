@@ -86,7 +86,8 @@ impl PrefixSet {
         nets.sort_by_key(|n| (IpFamily::of_net(n), n.addr(), n.prefix_len()));
         let mut kept: Vec<IpNet> = Vec::with_capacity(nets.len());
         for net in nets {
-            if !kept.iter().any(|k| k.contains(&net)) {
+            // What holds it comes before it, and nothing that is kept comes between.
+            if !kept.last().is_some_and(|last| last.contains(&net)) {
                 kept.push(net);
             }
         }
@@ -130,13 +131,19 @@ impl PrefixSet {
     /// Whether `addr` lies in a member.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
-        self.0.iter().any(|n| n.contains(&addr))
+        self.at(addr).is_some_and(|n| n.contains(&addr))
     }
 
     /// Whether all of `net` lies in one member.
     #[must_use]
     pub fn contains_net(&self, net: &IpNet) -> bool {
-        self.0.iter().any(|n| n.contains(net))
+        self.at(net.network()).is_some_and(|n| n.contains(net))
+    }
+
+    /// The only member that may hold `addr`: members are in order and apart.
+    fn at(&self, addr: IpAddr) -> Option<&IpNet> {
+        let after = self.0.partition_point(|n| (IpFamily::of_net(n), n.addr()) <= (IpFamily::of(addr), addr));
+        self.0[..after].last()
     }
 
     /// Whether all of `net` lies in the members taken together: two halves cover the whole.

@@ -13,7 +13,7 @@ use super::endpoints::Endpoints;
 use super::pair::{BoxedPair, Pair};
 use crate::rotation::Identities;
 use crate::session::Session as _;
-use crate::snapshot::{Snapshot, is_inner};
+use crate::snapshot::Snapshot;
 use crate::status::NextKey;
 
 /// Where a path of the path set leads.
@@ -225,6 +225,6 @@ impl Peers {
 
     /// Whether a packet from `address` may make it the peer's endpoint.
     pub(crate) fn may_roam_to(&self, address: IpAddr) -> bool {
-        !is_inner(&self.snapshot.peers, address)
+        !self.snapshot.is_inner(address)
     }
 }

@@ -61,6 +61,7 @@ proptest! {
     fn a_set_is_normal_and_loses_no_address(nets in proptest::collection::vec(any_net(), 0..12), probe in any_net()) {
         let set = PrefixSet::new(nets.clone());
         prop_assert_eq!(set.contains(probe.addr()), nets.iter().any(|n| n.contains(&probe.addr())));
+        prop_assert_eq!(set.contains_net(&probe), nets.iter().any(|n| n.contains(&probe)));
         prop_assert_eq!(set.touches(&probe), nets.iter().any(|n| n.contains(&probe.trunc()) || probe.contains(&n.trunc())));
         for (i, a) in set.iter().enumerate() {
             prop_assert_eq!(*a, a.trunc());
