@@ -123,19 +123,19 @@ impl Agent {
     /// A full pass, which gateways that change may break off.
     async fn pass(&mut self, cause: Cause, may_break: bool) -> Passed {
         let Some(objects) = self.parts.views.now() else { return Passed::Nothing };
-        let nodes = |agent: &Self| agent.known.as_ref().map(|known| known.input.nodes.clone());
-        let before = nodes(self);
-        match objects::see(&objects, &self.parts.node) {
-            Seen::Member(known) => self.known = Some(*known),
-            Seen::NotMember => self.known = None,
+        let known = match objects::see(&objects, &self.parts.node) {
+            Seen::Member(known) => Some(*known),
+            Seen::NotMember => None,
             Seen::NoMembership => {
                 tracing::warn!("there is no Membership named default: the kernel stays as it is; restore the object");
                 return Passed::Nothing;
             }
-        }
+        };
+        let before = std::mem::replace(&mut self.known, known);
         self.report_problems();
         let member = self.known.is_some();
-        let as_before = cause == Cause::Objects && before == nodes(self);
+        let (before, now) = (before.as_ref(), self.known.as_ref());
+        let as_before = cause == Cause::Objects && before.map(|k| &k.input.nodes) == now.map(|k| &k.input.nodes);
         if !as_before {
             self.look_at_host().await;
         }

@@ -19,7 +19,7 @@ pub(crate) async fn run(
 ) -> anyhow::Result<()> {
     loop {
         let event = monitor.next().await.context("The kernel ended the watch on devices")?;
-        if event == Event::DeviceGone(TUN_DEVICE.to_owned()) {
+        if matches!(&event, Event::DeviceGone(name) if name == TUN_DEVICE) {
             tracing::info!("this node's gateway is gone, telling the other nodes");
             if gone.try_send(OwnGatewayGone).is_err() {
                 tracing::warn!("the end of this node's gateway could not be told");

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Between full passes while nothing changes.
-pub(super) const PERIOD: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_secs(10);
 /// Between full passes while the kernel refuses something.
 const RETRY: Duration = Duration::from_secs(1);
 /// What comes in this time is one pass.
@@ -63,11 +63,16 @@ impl Schedule {
 
     /// The pass that is due begins: why. However often objects change, the kernel is looked at every [`PERIOD`].
     pub(super) fn begin(&mut self, now: Instant) -> Cause {
-        match self.due.take() {
+        let cause = match self.due.take() {
             None => Cause::Period,
             Some((_, Cause::Objects)) if now >= self.looked + PERIOD => Cause::Host,
             Some((_, cause)) => cause,
+        };
+        if cause != Cause::Objects {
+            // Whatever comes of it.
+            self.looked = now;
         }
+        cause
     }
 
     /// Whether the pass may be broken off: not time and again.
@@ -129,6 +134,20 @@ mod tests {
         }
         let looks: Vec<usize> = (0..causes.len()).filter(|&at| causes[at] == Cause::Host).collect();
         assert_eq!(looks, [9], "{causes:?}");
+    }
+
+    #[test]
+    fn a_pass_that_found_nothing_to_go_by_comes_again_after_the_period() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut begun = Vec::new();
+        for _ in 0..3 {
+            let now = schedule.at();
+            begun.push(now - start);
+            schedule.begin(now);
+            schedule.end(Passed::Nothing, now);
+        }
+        assert_eq!(begun, [Duration::ZERO, PERIOD, 2 * PERIOD]);
     }
 
     #[test]
