@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use hawser_testbed::site::Node;
-use hawser_testbed::traffic::{admin, dns, http, udp};
+use hawser_testbed::traffic::udp::{self, Loss};
+use hawser_testbed::traffic::{admin, dns, http};
 use hawser_testbed::{Lab, Site, SiteOptions, Workload, wait_for};
 use serde_json::Value;
 
@@ -202,6 +203,20 @@ impl Rope {
         let queues: u64 = self.gateways().map(|node| node.ns.queue_overflows("hawser-tun")).sum::<Result<_>>()?;
         let hosts = self.gateways().map(|node| &node.ns).chain(ends.into_iter().map(|end| &end.ns));
         Ok(queues + hosts.map(udp::overflows).sum::<Result<u64>>()?)
+    }
+
+    /// Insists that streams lost no more than the `full` packets of [`Self::overflows`] meanwhile.
+    ///
+    /// # Errors
+    /// With what gateways dropped, by reason.
+    pub fn lost_nothing_else(&self, losses: &[Loss], full: u64) -> Result<()> {
+        let lost: u64 = losses.iter().map(Loss::lost).sum();
+        if lost > full {
+            let reports = [Self::reports(&self.west)?, Self::reports(&self.east)?].concat();
+            let drops: Vec<String> = reports.iter().map(|r| format!("{}: {}", r["node"], r["drops"])).collect();
+            bail!("{lost} lost, {full} for full queues; gateways dropped {drops:#?}; {losses:#?}");
+        }
+        Ok(())
     }
 
     /// Asks `web` at `address` until it answers, and insists that it saw the client's own address.

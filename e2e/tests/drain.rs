@@ -86,8 +86,7 @@ fn draining_replacing_and_taking_back_a_gateway_loses_nothing() -> Result<()> {
                 loss.sent
             );
         }
-        let lost: u64 = losses.iter().map(Loss::lost).sum();
-        ensure!(lost <= full, "{side}: {lost} lost, {full} for full queues: {losses:#?}");
+        rope.lost_nothing_else(&losses, full).context(side)?;
         ensure!(tcp.alive(Duration::from_secs(10)) == tcp.count(), "{side}: a connection broke");
     }
     rope.pass()

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use hawser_e2e::rope::LIMIT;
 use hawser_e2e::{Rope, figure};
 use hawser_testbed::traffic::admin;
@@ -58,11 +58,7 @@ impl Ends {
         let full = rope.overflows(&self.pods)?.saturating_sub(full);
         let (lost, sent) = (losses.iter().map(Loss::lost).sum::<u64>(), losses.iter().map(|l| l.sent).sum::<u64>());
         figure(format_args!("{name}: {lost} of {sent} lost, {full} for full queues"));
-        if lost > full {
-            let reports = [Rope::reports(&rope.west)?, Rope::reports(&rope.east)?].concat();
-            let drops: Vec<String> = reports.iter().map(|r| format!("{}: {}", r["node"], r["drops"])).collect();
-            bail!("{name}: {lost} lost; gateways dropped {drops:#?}; {losses:#?}");
-        }
+        rope.lost_nothing_else(&losses, full).with_context(|| name.to_owned())?;
         ensure!(self.tcp.alive(Duration::from_secs(10)) == self.tcp.count(), "{name}: a connection broke");
         for site in [&rope.west, &rope.east] {
             for report in Rope::reports(site)? {

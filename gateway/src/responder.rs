@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use hawser_model::defaults::{NODE_NOTICE_PORT, NODE_PROBE_PORT, VXLAN_DEVICE};
 use hawser_model::{ClusterId, NodeName};
 use hawser_node_probe::{
-    Envelope, Listener, LivePage, MAX_DATAGRAM, Message, ProbeKey, Reach, Speaker, link_local, pages,
+    Envelope, Listener, LivePage, MAX_DATAGRAM, Message, ProbeKey, Reach, Repeats, Speaker, link_local, pages,
 };
 use hawser_tunnel::ClusterStatus;
 use nix::net::if_::if_nametoindex;
@@ -23,9 +23,6 @@ use tokio::sync::watch;
 
 /// Between looks for the device.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often a notice is said, and how far apart.
-const REPEATS: usize = 3;
-const REPEAT_GAP: Duration = Duration::from_millis(10);
 
 /// How each remote cluster is reached, as the tunnel tells.
 pub(crate) type States = watch::Receiver<Arc<Vec<ClusterStatus>>>;
@@ -118,45 +115,35 @@ impl Responder {
         let mut buffer = [0u8; MAX_DATAGRAM + 1];
         let mut look = tokio::time::interval(LOOK);
         // Nodes that asked an earlier run must not wait for their next question.
-        let mut notice = Some(Notice::new());
+        let mut notice = Some(Repeats::new(Instant::now()));
         loop {
-            let changed = tokio::select! {
+            tokio::select! {
                 biased;
                 changed = self.said.changed() => {
                     changed.context("The gateway's state is gone")?;
-                    true
+                    notice = self.prepare().or(notice);
                 }
-                () = next_state(&mut self.states) => true,
+                () = next_state(&mut self.states) => notice = self.prepare().or(notice),
                 () = due(notice) => {
                     self.notify(socket, index);
-                    notice = notice.and_then(Notice::next);
-                    false
+                    notice = notice.and_then(Repeats::said);
                 }
                 received = socket.recv_from(&mut buffer) => match received {
-                    Ok((len, from)) => {
-                        self.answer(socket, &buffer[..len], from);
-                        false
-                    }
+                    Ok((len, from)) => self.answer(socket, &buffer[..len], from),
                     Err(error) => {
                         tracing::debug!(%error, "node probes can't be received");
                         return Ok(());
                     }
                 },
-                _ = look.tick() => {
-                    if if_nametoindex(self.device.as_str()).ok() != Some(index) {
-                        return Ok(());
-                    }
-                    false
-                }
-            };
-            if changed && self.prepare() {
-                notice = Some(Notice::new());
+                _ = look.tick() => if if_nametoindex(self.device.as_str()).ok() != Some(index) {
+                    return Ok(());
+                },
             }
         }
     }
 
-    /// Lays out what is to be said; true where it differs from what was said before.
-    fn prepare(&mut self) -> bool {
+    /// Lays out what is to be said; a notice of it, where it differs from what was said before.
+    fn prepare(&mut self) -> Option<Repeats> {
         let draining = self.said.borrow_and_update().draining;
         let states = Arc::clone(&self.states.borrow_and_update());
         let clusters: Vec<(ClusterId, Reach)> =
@@ -167,7 +154,7 @@ impl Responder {
             self.version += 1;
             self.pages = pages(self.version, draining, &clusters);
         }
-        changed
+        changed.then(|| Repeats::new(Instant::now()))
     }
 
     fn answer(&mut self, socket: &UdpSocket, datagram: &[u8], from: std::net::SocketAddr) {
@@ -206,26 +193,9 @@ impl Responder {
     }
 }
 
-/// A notice that is being said several times: each datagram may be lost, and the next question is 100 ms away.
-#[derive(Clone, Copy)]
-struct Notice {
-    at: Instant,
-    left: usize,
-}
-
-impl Notice {
-    fn new() -> Self {
-        Self { at: Instant::now(), left: REPEATS }
-    }
-
-    fn next(self) -> Option<Self> {
-        Some(Self { at: self.at + REPEAT_GAP, left: self.left - 1 }).filter(|notice| notice.left > 0)
-    }
-}
-
-async fn due(notice: Option<Notice>) {
+async fn due(notice: Option<Repeats>) {
     match notice {
-        Some(notice) => tokio::time::sleep_until(notice.at.into()).await,
+        Some(notice) => tokio::time::sleep_until(notice.at().into()).await,
         None => std::future::pending().await,
     }
 }

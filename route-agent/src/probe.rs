@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hawser_liveness::{Event, Time};
 use hawser_model::NodeName;
-use hawser_node_probe::{MAX_DATAGRAM, Message, link_local};
+use hawser_node_probe::{MAX_DATAGRAM, Message, Repeats, link_local};
 use hawser_route_plan::GatewayView;
 use tokio::sync::{mpsc, watch};
 
@@ -28,9 +28,8 @@ pub(crate) type Gateways = Arc<BTreeMap<NodeName, GatewayView>>;
 
 /// Between looks for a key or a device that is not there, and for a key that changed.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the end of a gateway is told, and how far apart.
-const REPEATS: u32 = 3;
-const REPEAT_GAP: Duration = Duration::from_millis(10);
+/// From the loss of a socket to the next.
+const REBIND: Duration = Duration::from_millis(10);
 
 /// Whom to ask, and on which device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,8 +59,8 @@ pub(crate) struct Prober {
     mute: Option<String>,
     socket: Option<ProbeSocket>,
     gateways: BTreeMap<NodeName, Gateway>,
-    /// When the rest of an end is to be told: how often still.
-    telling: Option<(Instant, u32)>,
+    /// The end of this node's gateway, while it is told.
+    telling: Option<Repeats>,
 }
 
 /// What woke the prober.
@@ -118,12 +117,12 @@ impl Prober {
             let lag = due.elapsed();
             match wake {
                 Wake::Asked => self.follow(),
-                Wake::Gone => self.telling = Some((Instant::now(), REPEATS)),
+                Wake::Gone => self.telling = Some(Repeats::new(Instant::now())),
                 Wake::Datagram(length, from) => self.hear(&buffer[..length], from),
                 Wake::Lost(error) => {
                     tracing::debug!(%error, "node probes lost their socket");
                     self.socket = None;
-                    tokio::time::sleep(REPEAT_GAP).await;
+                    tokio::time::sleep(REBIND).await;
                 }
                 Wake::Due => self.judge(lag),
                 Wake::Ended => return Ok(()),
@@ -196,7 +195,7 @@ impl Prober {
     fn next_due(&self, look: Instant) -> Instant {
         let paths = self.gateways.values().filter_map(|g| g.path.poll_timeout());
         let at = |time: Time| self.start + Duration::from_nanos(time.as_nanos());
-        let due = paths.map(|(time, _)| at(time)).chain(self.telling.map(|(at, _)| at)).chain([look]);
+        let due = paths.map(|(time, _)| at(time)).chain(self.telling.map(Repeats::at)).chain([look]);
         due.min().unwrap_or(look)
     }
 
@@ -236,8 +235,8 @@ impl Prober {
 
     /// Tells every node that this node's gateway is gone, several times: a lost packet must not cost 300 ms.
     fn tell(&mut self) {
-        let Some((at, left)) = self.telling.filter(|(at, _)| *at <= Instant::now()) else { return };
-        self.telling = Some((at + REPEAT_GAP, left - 1)).filter(|(_, left)| *left > 0);
+        let Some(due) = self.telling.filter(|telling| telling.at() <= Instant::now()) else { return };
+        self.telling = due.said();
         let (Some(voice), Some(socket)) = (&mut self.voice, &self.socket) else { return };
         for node in &self.asked.borrow().nodes {
             socket.tell(node, &voice.speaker.seal(Message::GatewayGone));

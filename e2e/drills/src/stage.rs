@@ -77,6 +77,7 @@ impl Stage {
         stage.cover()?;
         Ok(stage)
     }
+
     /// Where the stream starts, and where it is answered.
     #[must_use]
     pub fn ends(&self) -> [&Workload; 2] {

@@ -13,12 +13,14 @@
 //! - [`message`]: what is said.
 //! - [`speaker`]: sealing and opening datagrams, replay protection.
 //! - [`live`]: the set of live clusters, in pages that fit a datagram.
+//! - [`repeats`]: how often something is said that nobody answers.
 //! - `wire`: the encoding.
 
 pub mod address;
 pub mod key;
 pub mod live;
 pub mod message;
+pub mod repeats;
 mod replay;
 pub mod speaker;
 mod wire;
@@ -28,5 +30,6 @@ pub use hawser_liveness::ClusterState;
 pub use key::{InvalidKey, ProbeKey};
 pub use live::{LivePage, LiveView, Reach, pages};
 pub use message::{Envelope, Message, Refused};
+pub use repeats::Repeats;
 pub use speaker::{Listener, Speaker};
 pub use wire::MAX_DATAGRAM;
