@@ -194,15 +194,14 @@ impl Rope {
         self.west.gateways().chain(self.east.gateways())
     }
 
-    /// Packets that found a gateway's queue or socket full, or a socket at these ends: on a machine that is too busy to run
-    /// gateways and ends, whatever else happens.
+    /// Packets that found a gateway's TUN queue full, or a socket at these ends: on a machine that is too busy to run gateways
+    /// and ends, whatever else happens. Lanes' sockets have room for a second of such streams: what is lost there is lost.
     ///
     /// # Errors
     /// When a gateway does not run.
     pub fn overflows<'a>(&self, ends: impl IntoIterator<Item = &'a Workload>) -> Result<u64> {
         let queues: u64 = self.gateways().map(|node| node.ns.queue_overflows("hawser-tun")).sum::<Result<_>>()?;
-        let hosts = self.gateways().map(|node| &node.ns).chain(ends.into_iter().map(|end| &end.ns));
-        Ok(queues + hosts.map(udp::overflows).sum::<Result<u64>>()?)
+        Ok(queues + ends.into_iter().map(|end| udp::overflows(&end.ns)).sum::<Result<u64>>()?)
     }
 
     /// Insists that streams lost no more than the `full` packets of [`Self::overflows`] meanwhile.

@@ -17,7 +17,7 @@ use hawser_testbed::{Site, Workload, wait_for};
 use serde_json::Value;
 
 /// Flows of each of two streams, one from each site: enough that every path carries some.
-const FLOWS: usize = 16;
+const FLOWS: usize = 8;
 
 /// A pod in each site that both asks and answers.
 struct Ends {

@@ -20,6 +20,9 @@ pub const PACE: Duration = Duration::from_millis(2);
 const STRAGGLERS: Duration = Duration::from_millis(500);
 /// How long at most: where they still come after this, that is what is to be told.
 const STRAGGLERS_MAX: Duration = Duration::from_secs(5);
+/// Rounds that a sender makes up for at most, after it was held up: more at once would fill queues that a steady pace does not,
+/// and it is the way that is to be measured.
+const CATCH_UP: u32 = 5;
 /// Between looks at whether sending has ended.
 const LOOK: u8 = 50;
 /// A number and the stream's mark.
@@ -141,8 +144,9 @@ impl Shared {
                 // What can't be sent, e.g. as an ICMP error of an earlier one is reported here: sent and lost.
                 let _ = socket.send(&datagram);
             }
-            next += pace;
-            thread::sleep(next.saturating_duration_since(Instant::now()));
+            let now = Instant::now();
+            next = following(next, now, pace);
+            thread::sleep(next.saturating_duration_since(now));
         }
         let ended = self.start.elapsed();
         self.tallies.iter().for_each(|tally| lock(tally).end(ended));
@@ -188,6 +192,11 @@ impl Shared {
     }
 }
 
+/// When the next round is due.
+fn following(round: Instant, now: Instant, pace: Duration) -> Instant {
+    (round + pace).max(now.checked_sub(pace * CATCH_UP).unwrap_or(now))
+}
+
 /// Differs between processes of a machine and between streams of a process.
 fn mark(sockets: &[UdpSocket]) -> [u8; 8] {
     let port = sockets.first().and_then(|socket| socket.local_addr().ok()).map_or(0, |local| u32::from(local.port()));
@@ -197,4 +206,23 @@ fn mark(sockets: &[UdpSocket]) -> [u8; 8] {
 
 fn lock(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sender_that_was_held_up_makes_up_for_some_rounds_only() {
+        let start = Instant::now() + Duration::from_secs(60);
+        let rounds = |held_up: Duration| {
+            let now = start + held_up;
+            let rounds = std::iter::successors(Some(start), |round| Some(following(*round, now, PACE)));
+            rounds.skip(1).take_while(|round| *round <= now).count()
+        };
+        assert_eq!(rounds(Duration::ZERO), 0);
+        assert_eq!(rounds(PACE), 1);
+        assert_eq!(rounds(PACE * 3), 3, "a late thread keeps its pace");
+        assert_eq!(rounds(Duration::from_secs(4)), 6);
+    }
 }
