@@ -57,7 +57,7 @@ fn packet(v6: bool, flags: u8) -> Vec<u8> {
 
 fn benches(c: &mut Criterion) {
     let selector = selector();
-    let policy = Policy::new(Arc::clone(selector.forwarding().prefixes()), []);
+    let mut policy = Policy::new(Arc::clone(selector.forwarding().prefixes()), []);
     for (name, v6) in [("v4", false), ("v6", true)] {
         let bytes = packet(v6, 0x10);
         let view = Packet::parse(&bytes).expect("a packet");

@@ -33,11 +33,14 @@ pub fn is_forbidden(addr: IpAddr) -> bool {
     }
 }
 
-/// The rules of one gateway. Changes only with the configuration.
+/// The rules of one gateway, and the ends of the last packets that they let pass: those of the next ones are nearly always the
+/// same. Made anew with each configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     prefixes: Arc<Prefixes>,
     host: Box<[IpAddr]>,
+    came: Option<(ClusterIndex, IpAddr, IpAddr)>,
+    went: Option<(IpAddr, IpAddr)>,
 }
 
 impl Policy {
@@ -45,7 +48,7 @@ impl Policy {
     /// not its address inside this cluster's prefixes, which answers to what the host itself sends come to.
     #[must_use]
     pub fn new(prefixes: Arc<Prefixes>, host: impl IntoIterator<Item = IpAddr>) -> Self {
-        Self { prefixes, host: host.into_iter().collect() }
+        Self { prefixes, host: host.into_iter().collect(), came: None, went: None }
     }
 
     /// Whether a packet from the peer of `cluster` may go to the TUN.
@@ -53,17 +56,26 @@ impl Policy {
     /// # Errors
     /// The reason to count.
     #[inline]
-    pub fn ingress(&self, packet: &Packet<'_>, cluster: ClusterIndex) -> Result<(), DropReason> {
-        if is_forbidden(packet.src()) || is_forbidden(packet.dst()) {
+    pub fn ingress(&mut self, packet: &Packet<'_>, cluster: ClusterIndex) -> Result<(), DropReason> {
+        let ends = (cluster, packet.src(), packet.dst());
+        if self.came != Some(ends) {
+            self.may_come(ends)?;
+            self.came = Some(ends);
+        }
+        Ok(())
+    }
+
+    fn may_come(&self, (cluster, src, dst): (ClusterIndex, IpAddr, IpAddr)) -> Result<(), DropReason> {
+        if is_forbidden(src) || is_forbidden(dst) {
             return Err(DropReason::IngressForbidden);
         }
-        if self.prefixes.cluster_of(packet.src()) != Some(cluster) {
+        if self.prefixes.cluster_of(src) != Some(cluster) {
             return Err(DropReason::IngressSource);
         }
-        if self.host.contains(&packet.dst()) {
+        if self.host.contains(&dst) {
             return Err(DropReason::IngressHost);
         }
-        if !self.prefixes.is_own(packet.dst()) {
+        if !self.prefixes.is_own(dst) {
             return Err(DropReason::IngressDestination);
         }
         Ok(())
@@ -74,11 +86,20 @@ impl Policy {
     /// # Errors
     /// The reason to count.
     #[inline]
-    pub fn egress(&self, packet: &Packet<'_>) -> Result<(), DropReason> {
-        if is_forbidden(packet.src()) || is_forbidden(packet.dst()) {
+    pub fn egress(&mut self, packet: &Packet<'_>) -> Result<(), DropReason> {
+        let ends = (packet.src(), packet.dst());
+        if self.went != Some(ends) {
+            self.may_go(ends)?;
+            self.went = Some(ends);
+        }
+        Ok(())
+    }
+
+    fn may_go(&self, (src, dst): (IpAddr, IpAddr)) -> Result<(), DropReason> {
+        if is_forbidden(src) || is_forbidden(dst) {
             return Err(DropReason::EgressForbidden);
         }
-        if !self.prefixes.is_own(packet.src()) {
+        if !self.prefixes.is_own(src) {
             return Err(DropReason::EgressSource);
         }
         Ok(())

@@ -190,22 +190,25 @@ proptest! {
         }
     }
 
-    /// Source and destination decide, and nothing gets through that the model would not let through.
+    /// Source and destination decide, whatever passed before, and nothing gets through that the model would not let through.
     #[test]
     fn policy_agrees_with_the_model(
         config in config(), own in proptest::collection::vec(net(), 0..3),
-        src in (any::<u8>(), any::<u8>()), dst in (any::<u8>(), any::<u8>()), v6: bool, peer: prop::sample::Index,
+        v6: bool, addresses in proptest::collection::vec((any::<u8>(), any::<u8>()), 2..5),
+        packets in proptest::collection::vec(any::<[prop::sample::Index; 3]>(), 1..40),
     ) {
         let own = PrefixSet::new(own);
         let parts: Vec<_> = config.clusters.iter().map(|(id, prefixes)| ClusterPrefixes { id, prefixes }).collect();
-        let policy = Policy::new(Prefixes::new(&own, &parts).0.into(), []);
-        let (src, dst) = (address(v6, src.0, src.1), address(v6, dst.0, dst.1));
-        let bytes = flow(src, dst, 1, 2);
-        let packet = Packet::parse(&bytes).unwrap();
-        let peer = peer.index(config.clusters.len()) as u16;
-        let passes = config.model_cluster(&own, src) == Some(peer) && own.contains(dst);
-        prop_assert_eq!(policy.ingress(&packet, peer).is_ok(), passes);
-        prop_assert_eq!(policy.egress(&packet).is_ok(), own.contains(src));
+        let mut policy = Policy::new(Prefixes::new(&own, &parts).0.into(), []);
+        for [src, dst, peer] in packets {
+            let [src, dst] = [src, dst].map(|of| of.get(&addresses)).map(|&(a, b)| address(v6, a, b));
+            let bytes = flow(src, dst, 1, 2);
+            let packet = Packet::parse(&bytes).unwrap();
+            let peer = peer.index(config.clusters.len()) as u16;
+            let passes = config.model_cluster(&own, src) == Some(peer) && own.contains(dst);
+            prop_assert_eq!(policy.ingress(&packet, peer).is_ok(), passes);
+            prop_assert_eq!(policy.egress(&packet).is_ok(), own.contains(src));
+        }
     }
 }
 
@@ -216,8 +219,9 @@ fn drops_have_their_reasons() {
     let (table, skipped) = Prefixes::new(&west, &[ClusterPrefixes { id: &id, prefixes: &east }]);
     assert!(skipped.is_empty());
     let policy = Policy::new(table.into(), [ip("10.1.0.77"), ip("192.168.0.7")]);
-    let ingress = |src, dst| policy.ingress(&Packet::parse(&flow(ip(src), ip(dst), 1, 2)).unwrap(), 0).err();
-    let egress = |src, dst| policy.egress(&Packet::parse(&flow(ip(src), ip(dst), 1, 2)).unwrap()).err();
+    let [mut coming, mut going] = [policy.clone(), policy];
+    let mut ingress = |src, dst| coming.ingress(&Packet::parse(&flow(ip(src), ip(dst), 1, 2)).unwrap(), 0).err();
+    let mut egress = |src, dst| going.egress(&Packet::parse(&flow(ip(src), ip(dst), 1, 2)).unwrap()).err();
     assert_eq!(ingress("10.2.0.5", "10.1.0.5"), None);
     assert_eq!(ingress("fd02::5", "fd01::5"), None);
     assert_eq!(ingress("10.3.0.5", "10.1.0.5"), Some(DropReason::IngressSource));

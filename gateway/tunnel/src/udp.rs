@@ -124,15 +124,18 @@ impl LaneSocket {
 
     /// Sends `data`, cut every `segment` bytes, to one address.
     pub(crate) fn send(&self, to: SocketAddr, data: &[u8], segment: usize) -> Result<(), Errno> {
-        let iov = [IoSlice::new(data)];
         let address = SockaddrStorage::from(to);
-        let size = segment as u16;
-        let cut = [ControlMessage::UdpGsoSegments(&size)];
-        let control: &[ControlMessage<'_>] = if data.len() > segment { &cut } else { &[] };
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let (fd, flags) = (self.socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
         let mut told = 0;
         loop {
-            match socket::sendmsg(self.socket.as_raw_fd(), &iov, control, flags, Some(&address)) {
+            // What is one datagram, the kernel takes sooner without a list of pieces.
+            let sent = if data.len() <= segment {
+                socket::sendto(fd, data, &address, flags)
+            } else {
+                let cut = ControlMessage::UdpGsoSegments(&(segment as u16));
+                socket::sendmsg(fd, &[IoSlice::new(data)], &[cut], flags, Some(&address))
+            };
+            match sent {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(e) if told < TOLD && may_be_told(e) => told += 1,

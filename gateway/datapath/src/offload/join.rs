@@ -91,11 +91,11 @@ impl Joiner {
     }
 
     /// Gives every superpacket to `write` as header, first packet and payloads, and forgets them. Headers in `buffer` are
-    /// made those of the superpackets.
+    /// made those of the superpackets; what is before a first packet is `write`'s to use.
     pub fn drain(
         &mut self,
         buffer: &mut [u8],
-        mut write: impl FnMut(&[u8], &VnetHeader, Range<usize>, &[Range<usize>]),
+        mut write: impl FnMut(&mut [u8], &VnetHeader, Range<usize>, &[Range<usize>]),
     ) {
         for chain in &self.chains {
             let payloads = &self.payloads[chain.payloads.clone()];

@@ -8,6 +8,7 @@ use std::ops::Range;
 use hawser_datapath::offload::{Joiner, Splitter, VnetHeader, header, join};
 use nix::errno::Errno;
 use nix::sys::uio::writev;
+use nix::unistd;
 use tun_rs::SyncDevice;
 
 use super::sources::tun_fd;
@@ -19,7 +20,9 @@ const PACKET_MAX: usize = 65_535;
 const WAITING_MAX: usize = 512;
 /// Room for the packets of a turn's receives: the kernel's sends cut superpackets where they are full, and what follows each
 /// other here is joined again.
-const ARENA: usize = 2 * PACKET_MAX;
+const ARENA: usize = 2 * PACKET_MAX + WAITING_MAX * HEADROOM;
+/// Room for the header before each packet, so that both are one piece.
+const HEADROOM: usize = 16;
 
 /// What one read of the TUN gives: a packet, or a superpacket that is cut into packets one after the other.
 pub(crate) struct TunPackets {
@@ -102,20 +105,21 @@ impl TunWrites {
     /// Whether a datagram of `len` bytes may not fit any more.
     #[inline]
     pub(crate) fn is_full(&self, len: usize) -> bool {
-        self.joiner.len() == WAITING_MAX || self.used + len.max(MESSAGE_MAX) > self.arena.len()
+        self.joiner.len() == WAITING_MAX || self.used + HEADROOM + len.max(MESSAGE_MAX) > self.arena.len()
     }
 
     /// Room for the packet inside a datagram of `len` bytes. It counts only once [`Self::commit`]ted; not to be called
     /// while full.
     #[inline]
     pub(crate) fn room(&mut self, len: usize) -> &mut [u8] {
-        &mut self.arena[self.used..][..len.max(MESSAGE_MAX)]
+        &mut self.arena[self.used + HEADROOM..][..len.max(MESSAGE_MAX)]
     }
 
     /// Keeps the first `len` bytes of the last [`Self::room`].
     #[inline]
     pub(crate) fn commit(&mut self, len: usize) {
-        let range = self.used..self.used + len;
+        let first = self.used + HEADROOM;
+        let range = first..first + len;
         self.joiner.push(&self.arena, range.clone());
         self.used = range.end;
     }
@@ -137,23 +141,33 @@ impl TunWrites {
     }
 }
 
-/// One write: the header, the first packet, and what follows, from where they are.
+/// One write: the header before the first packet, and what follows, from where it is.
 fn write(
     tun: &SyncDevice,
-    arena: &[u8],
+    arena: &mut [u8],
     header: &VnetHeader,
     first: Range<usize>,
     payloads: &[Range<usize>],
 ) -> Result<(), Errno> {
-    let header = header.encode();
-    let mut parts = [IoSlice::new(&[]); join::PACKETS_MAX + 1];
-    parts[0] = IoSlice::new(&header);
-    parts[1] = IoSlice::new(&arena[first]);
-    for (part, payload) in parts[2..].iter_mut().zip(payloads) {
+    let begin = first.start - header::LEN;
+    arena[begin..first.start].copy_from_slice(&header.encode());
+    let first = &arena[begin..first.end];
+    // What comes by itself is waited for: the kernel takes one piece sooner than a list of one.
+    if payloads.is_empty() {
+        return again(|| unistd::write(tun_fd(tun), first));
+    }
+    let mut parts = [IoSlice::new(&[]); join::PACKETS_MAX];
+    parts[0] = IoSlice::new(first);
+    for (part, payload) in parts[1..].iter_mut().zip(payloads) {
         *part = IoSlice::new(&arena[payload.clone()]);
     }
+    again(|| writev(tun_fd(tun), &parts[..1 + payloads.len()]))
+}
+
+/// Writes until no signal comes between.
+fn again(mut write: impl FnMut() -> nix::Result<usize>) -> Result<(), Errno> {
     loop {
-        match writev(tun_fd(tun), &parts[..2 + payloads.len()]) {
+        match write() {
             Ok(_) => return Ok(()),
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error),

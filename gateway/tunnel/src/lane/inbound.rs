@@ -1,6 +1,6 @@
 //! UDP to TUN: whose datagram, open, check, write. Also what ICMP says about what we sent.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use hawser_datapath::probe::{self, Probe};
 use hawser_datapath::{DropReason, Packet, Verdict, mss};
@@ -24,8 +24,6 @@ const ERRORS: usize = 128;
 struct Tally {
     packets: u64,
     bytes: u64,
-    /// Source and destination of the last packet that might pass: the next one's are nearly always the same.
-    allowed: Option<(IpAddr, IpAddr)>,
 }
 
 impl Lane {
@@ -172,12 +170,8 @@ impl Lane {
         let Ok(packet) = Packet::parse(room) else {
             return self.counters.dropped(DropReason::IngressMalformed);
         };
-        let ends = (packet.src(), packet.dst());
-        if tally.allowed != Some(ends) {
-            if let Err(reason) = self.policy.ingress(&packet, spec.cluster as u16) {
-                return self.counters.dropped(reason);
-            }
-            tally.allowed = Some(ends);
+        if let Err(reason) = self.policy.ingress(&packet, spec.cluster as u16) {
+            return self.counters.dropped(reason);
         }
         mss::clamp(room, spec.mtu().min(self.shared.lan_mtu()));
         tally.packets += 1;
