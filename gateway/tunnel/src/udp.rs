@@ -15,6 +15,10 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, Protocol, Socket, Type};
 
+mod sys;
+use sys::{first_to_close, set_int};
+pub(crate) use sys::{get_int, link_mtu};
+
 /// Most bytes of one send: what fits a UDP length with room for IPv6 headers.
 pub(crate) const SEND_MAX: usize = 65_000;
 /// Most segments of one send that every kernel with `UDP_SEGMENT` takes.
@@ -115,6 +119,7 @@ impl LaneSocket {
             }
         }
         socket.bind(&address.into())?;
+        let socket = first_to_close(socket);
         Ok(Self { socket, family, control: cmsg_space!(i32, TimeSpec, u32, [u8; 128]), overflows: 0 })
     }
 
@@ -254,47 +259,6 @@ pub(crate) fn to_std(address: &SockaddrStorage) -> Option<SocketAddr> {
     }
     address.as_sockaddr_in6().map(|v6| SocketAddrV6::from(SockaddrIn6::clone(v6)).into())
 }
-
-/// Integer socket options that nix does not name.
-#[expect(unsafe_code, reason = "getsockopt, setsockopt and ioctl by number")]
-mod raw {
-    use super::{Socket, io};
-    use std::os::fd::AsRawFd as _;
-
-    pub(super) fn set_int(socket: &Socket, level: i32, name: i32, value: i32) -> io::Result<()> {
-        // SAFETY: the descriptor is open for the borrow's time; the pointer and length describe a live i32.
-        let rc = unsafe {
-            libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size_of::<i32>() as u32)
-        };
-        if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    }
-
-    pub(crate) fn link_mtu(socket: &Socket, name: &str) -> io::Result<i32> {
-        // SAFETY: an ifreq of zeros is a valid one.
-        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-        let room = request.ifr_name.len() - 1;
-        for (to, from) in request.ifr_name.iter_mut().take(room).zip(name.bytes()) {
-            *to = from as libc::c_char;
-        }
-        // SAFETY: the descriptor is open for the borrow's time; the kernel reads and writes the live ifreq only.
-        let rc = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &raw mut request) };
-        if rc != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: SIOCGIFMTU fills this member of the union.
-        Ok(unsafe { request.ifr_ifru.ifru_mtu })
-    }
-
-    pub(crate) fn get_int(socket: &Socket, level: i32, name: i32) -> io::Result<i32> {
-        let mut value: i32 = 0;
-        let mut len = size_of::<i32>() as libc::socklen_t;
-        // SAFETY: the descriptor is open for the borrow's time; value and len are live and the length is value's.
-        let rc = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut len) };
-        if rc == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
-    }
-}
-use raw::set_int;
-pub(crate) use raw::{get_int, link_mtu};
 
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,15 @@ fn port(socket: &LaneSocket) -> u16 {
 }
 
 #[test]
+fn what_is_opened_later_closes_later_when_the_process_is_killed() {
+    for family in [IpFamily::V4, IpFamily::V6] {
+        let socket = LaneSocket::bind(family, 0, 1 << 20).unwrap();
+        let later = std::fs::File::open("/dev/null").unwrap();
+        assert!(socket.as_fd().as_raw_fd() > later.as_raw_fd(), "{socket:?} {later:?}", socket = socket.socket);
+    }
+}
+
+#[test]
 fn segments_out_and_datagrams_in() {
     for family in [IpFamily::V4, IpFamily::V6] {
         let a = LaneSocket::bind(family, 0, 1 << 20).unwrap();
