@@ -158,19 +158,28 @@ fn lost_while(from: &Host, to: &Host, f: impl FnOnce()) -> (u64, u64) {
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut data = [0; 8];
-            while let Ok((n, from)) = server.recv_from(&mut data) {
-                server.send_to(&data[..n], from).unwrap();
+            loop {
+                match server.recv_from(&mut data) {
+                    // What the kernel refuses, for want of a route, is lost.
+                    Ok((n, from)) => drop(server.send_to(&data[..n], from)),
+                    Err(_) if sending.load(Ordering::Relaxed) => {}
+                    Err(_) => break,
+                }
             }
         });
         scope.spawn(|| {
-            while client.recv(&mut [0; 8]).is_ok() {
-                came.fetch_add(1, Ordering::Relaxed);
+            loop {
+                match client.recv(&mut [0; 8]) {
+                    Ok(_) => _ = came.fetch_add(1, Ordering::Relaxed),
+                    Err(_) if sending.load(Ordering::Relaxed) => {}
+                    Err(_) => break,
+                }
             }
         });
         let sender = scope.spawn(|| {
             let mut sent = 0_u64;
             while sending.load(Ordering::Relaxed) {
-                // What the kernel refuses, for want of a route, is lost as well.
+                // The same here.
                 let _ = client.send(&sent.to_be_bytes());
                 sent += 1;
                 std::thread::sleep(PACE);
