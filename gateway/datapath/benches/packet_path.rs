@@ -72,7 +72,18 @@ fn benches(c: &mut Criterion) {
                 selector.forwarding().route(black_box(dst), flow)
             });
         });
-        c.bench_function(&format!("egress/{name}"), |b| b.iter(|| policy.egress(black_box(&view))));
+        let mut other = bytes.clone();
+        other[if v6 { 39 } else { 19 }] ^= 1;
+        let views = [view, Packet::parse(&other).expect("a packet")];
+        let mut turn = 0;
+        // Never the ends of the packet before, always those.
+        c.bench_function(&format!("egress/{name}"), |b| {
+            b.iter(|| {
+                turn ^= 1;
+                policy.egress(black_box(&views[turn]))
+            });
+        });
+        c.bench_function(&format!("egress-again/{name}"), |b| b.iter(|| policy.egress(black_box(&views[0]))));
         let mut data = bytes.clone();
         c.bench_function(&format!("clamp-data/{name}"), |b| b.iter(|| mss::clamp(black_box(&mut data), 1420)));
         let syn = packet(v6, 0x02);

@@ -145,6 +145,11 @@ fn wait_endpoint(host: &Host, id: &ClusterId, address: IpAddr) {
     .unwrap();
 }
 
+/// Takes what comes while it is `sending`, and what comes after. What fails meanwhile, or comes late, is lost and no more.
+fn until_quiet(sending: &AtomicBool, mut take: impl FnMut() -> std::io::Result<()>) {
+    while take().is_ok() || sending.load(Ordering::Relaxed) {}
+}
+
 /// A stream of numbered datagrams, there and back, while `f` runs: how many were sent, and how many never came back.
 fn lost_while(from: &Host, to: &Host, f: impl FnOnce()) -> (u64, u64) {
     let (here, there) = (from.inner(Outer::V4), to.inner(Outer::V4));
@@ -157,29 +162,23 @@ fn lost_while(from: &Host, to: &Host, f: impl FnOnce()) -> (u64, u64) {
     let (sending, came) = (AtomicBool::new(true), AtomicU64::new(0));
     let sent = std::thread::scope(|scope| {
         scope.spawn(|| {
-            let mut data = [0; 8];
-            loop {
-                match server.recv_from(&mut data) {
-                    // What the kernel refuses, for want of a route, is lost.
-                    Ok((n, from)) => drop(server.send_to(&data[..n], from)),
-                    Err(_) if sending.load(Ordering::Relaxed) => {}
-                    Err(_) => break,
-                }
-            }
+            until_quiet(&sending, || {
+                let mut data = [0; 8];
+                let (n, from) = server.recv_from(&mut data)?;
+                server.send_to(&data[..n], from).map(drop)
+            });
         });
         scope.spawn(|| {
-            loop {
-                match client.recv(&mut [0; 8]) {
-                    Ok(_) => _ = came.fetch_add(1, Ordering::Relaxed),
-                    Err(_) if sending.load(Ordering::Relaxed) => {}
-                    Err(_) => break,
-                }
-            }
+            until_quiet(&sending, || {
+                client.recv(&mut [0; 8])?;
+                came.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            });
         });
         let sender = scope.spawn(|| {
             let mut sent = 0_u64;
             while sending.load(Ordering::Relaxed) {
-                // The same here.
+                // What the kernel refuses, for want of a route, is lost as well.
                 let _ = client.send(&sent.to_be_bytes());
                 sent += 1;
                 std::thread::sleep(PACE);
