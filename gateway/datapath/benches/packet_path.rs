@@ -28,7 +28,7 @@ fn selector() -> Selector {
         .flat_map(|cluster| nodes.iter().map(move |gateway| PathSpec { cluster, gateway, weight: 1, preferred: &[] }))
         .collect();
     let (mut selector, _) = Selector::new(&own, &parts, &paths);
-    selector.update(&vec![PathState { state: State::Up, ..PathState::UNKNOWN }; paths.len()]);
+    selector.update((0..).take(paths.len()), |_| PathState { state: State::Up, ..PathState::UNKNOWN });
     selector
 }
 

@@ -55,6 +55,23 @@ impl Forwarding {
         Self { prefixes, tables }
     }
 
+    /// The buckets of a table.
+    pub(crate) fn buckets(&self, table: usize) -> Option<&Arc<Buckets>> {
+        self.tables.get(table).map(|spread| &spread.buckets)
+    }
+
+    /// Goes by these buckets of a table. Copies all tables where they are shared.
+    pub(crate) fn set(&mut self, table: usize, buckets: Arc<Buckets>) {
+        if let Some(spread) = Arc::make_mut(&mut self.tables).get_mut(table) {
+            spread.buckets = buckets;
+        }
+    }
+
+    /// Shares its tables with nobody any more.
+    pub(crate) fn detach(&mut self) {
+        let _ = Arc::make_mut(&mut self.tables);
+    }
+
     /// Where a packet to `dst` goes whose flow hashes to `flow` ([`crate::Packet::flow_hash`]).
     #[inline]
     #[must_use]

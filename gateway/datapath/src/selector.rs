@@ -93,74 +93,94 @@ impl Selector {
         for at in 0..this.tables.len() {
             this.tables[at].hash = this.identity(&this.tables[at]);
         }
-        this.forwarding = Forwarding::new(Arc::new(prefixes), this.spreads());
+        let spread = |table: &Table| Spread {
+            buckets: Arc::default(),
+            paths: Arc::clone(&this.clusters[usize::from(table.cluster)]),
+        };
+        this.forwarding = Forwarding::new(Arc::new(prefixes), this.tables.iter().map(spread).collect());
         (this, skipped)
     }
 
-    /// Takes the paths' states in, in the order of the configuration. Only tables of clusters with a changed path are
-    /// looked at, and only those filled anew whose usable paths changed. True if any was.
-    pub fn update(&mut self, states: &[PathState]) -> bool {
-        let mut dirty = vec![false; self.clusters.len()];
-        for ((member, known), state) in self.members.iter().zip(&mut self.states).zip(states) {
-            let differs = known.state != state.state || known.draining != state.draining;
-            if let Some(dirty) = dirty.get_mut(usize::from(member.cluster)).filter(|_| differs) {
-                *dirty = true;
-            }
-            *known = *state;
-        }
-        let (mut choices, mut changed) = (Vec::new(), false);
-        for table in &mut self.tables {
+    /// Takes in that some paths may stand otherwise than before. Only their clusters are looked at, and only those tables
+    /// filled anew whose usable paths changed. True if any was.
+    pub fn update(
+        &mut self,
+        changed: impl IntoIterator<Item = PathIndex>,
+        state: impl Fn(PathIndex) -> PathState,
+    ) -> bool {
+        let members = changed.into_iter().filter_map(|path| self.members.get(usize::from(path)));
+        let mut clusters: Vec<usize> = members.map(|member| usize::from(member.cluster)).collect();
+        clusters.sort_unstable();
+        clusters.dedup();
+        clusters.retain(|&cluster| self.learn(cluster, &state));
+        let (mut choices, mut filled) = (Vec::new(), false);
+        // Each cluster's own table is at its number; those of preferred prefixes follow all of them.
+        let nearest = self.clusters.len()..self.tables.len();
+        for at in clusters.iter().copied().chain(nearest) {
+            let Some(table) = self.tables.get_mut(at) else { continue };
             let cluster = usize::from(table.cluster);
-            if dirty[cluster] {
+            if clusters.binary_search(&cluster).is_ok() {
                 choices.clear();
                 let of = self.clusters[cluster].iter().map(|p| usize::from(*p)).zip(0..);
                 choices.extend(of.map(|(path, place)| choice(place, self.members[path], &self.states[path])));
-                changed |= table.fill(&choices);
+                if let Some(buckets) = table.fill(&choices) {
+                    self.forwarding.set(at, Arc::new(buckets));
+                    filled = true;
+                }
             }
         }
-        if changed {
-            self.forwarding = Forwarding::new(self.forwarding.prefixes().clone(), self.spreads());
+        filled
+    }
+
+    /// Looks at all paths of a cluster; whether one may be used otherwise than before.
+    fn learn(&mut self, cluster: usize, state: impl Fn(PathIndex) -> PathState) -> bool {
+        let mut differs = false;
+        for &path in self.clusters.get(cluster).iter().flat_map(|paths| paths.iter()) {
+            let (known, state) = (&mut self.states[usize::from(path)], state(path));
+            differs |= known.state != state.state || known.draining != state.draining;
+            *known = state;
         }
-        changed
+        differs
+    }
+
+    /// A copy that shares nothing that its updates would have to copy.
+    pub(crate) fn detached(&self) -> Self {
+        let mut this = self.clone();
+        this.forwarding.detach();
+        this
     }
 
     /// Takes over what `old` filled, where the same paths are to choose from: nothing is filled anew for paths that only have
     /// other indexes. To be told the states before it is used.
     pub(crate) fn adopt(&mut self, old: &Self) {
         let places = Places::new(old.tables.iter().map(|table| table.hash));
-        let Self { tables, members, clusters, .. } = self;
-        let of = |clusters: &[Arc<[PathIndex]>], table: &Table| clusters[usize::from(table.cluster)].clone();
-        for table in tables.iter_mut() {
-            let own = of(clusters, table);
-            let same = |at: &usize| {
-                let (other, others) = (&old.tables[*at], of(&old.clusters, &old.tables[*at]));
-                let alike = |(a, b): (&PathIndex, &PathIndex)| {
-                    let (a, b) = (members[usize::from(*a)], old.members[usize::from(*b)]);
-                    (a.key, a.weight) == (b.key, b.weight)
-                };
-                other.nearest == table.nearest && own.len() == others.len() && own.iter().zip(&*others).all(alike)
-            };
-            if let Some(place) = places.find(table.hash).find(same) {
-                table.filled = old.tables[place].filled.clone();
-                table.buckets = Arc::clone(&old.tables[place].buckets);
+        for at in 0..self.tables.len() {
+            let same = |place: &usize| self.spreads_as(at, old, *place);
+            let Some(place) = places.find(self.tables[at].hash).find(same) else { continue };
+            self.tables[at].filled = old.tables[place].filled.clone();
+            if let Some(buckets) = old.forwarding.buckets(place) {
+                self.forwarding.set(at, Arc::clone(buckets));
             }
         }
-        self.forwarding = Forwarding::new(self.forwarding.prefixes().clone(), self.spreads());
+    }
+
+    /// Whether one of our tables chooses from the same paths as one of `old`'s, whatever their indexes.
+    fn spreads_as(&self, at: usize, old: &Self, place: usize) -> bool {
+        let (table, other) = (&self.tables[at], &old.tables[place]);
+        other.nearest == table.nearest && self.members_of(table).eq(old.members_of(other))
+    }
+
+    /// The paths that a table may choose from: what tells them apart, and their shares.
+    fn members_of(&self, table: &Table) -> impl Iterator<Item = (u64, u16)> {
+        let paths = self.clusters[usize::from(table.cluster)].iter();
+        paths.map(|path| self.members[usize::from(*path)]).map(|member| (member.key, member.weight))
     }
 
     /// What tells a table's buckets from another's, whatever the paths' indexes.
     fn identity(&self, table: &Table) -> u64 {
-        let of = self.clusters[usize::from(table.cluster)].iter().map(|p| self.members[usize::from(*p)]);
-        let members = of.fold(1, |state, m| hash::mix(hash::mix(state, m.key), u64::from(m.weight)));
+        let mix = |state, (key, weight)| hash::mix(hash::mix(state, key), u64::from(weight));
+        let members = self.members_of(table).fold(1, mix);
         table.nearest.iter().flatten().fold(members, |state, place| hash::mix(state, u64::from(*place)))
-    }
-
-    fn spreads(&self) -> Arc<[Spread]> {
-        let spread = |table: &Table| Spread {
-            buckets: Arc::clone(&table.buckets),
-            paths: Arc::clone(&self.clusters[usize::from(table.cluster)]),
-        };
-        self.tables.iter().map(spread).collect()
     }
 
     /// The snapshot to look packets up in.
@@ -200,24 +220,22 @@ struct Table {
     nearest: Vec<Vec<PathIndex>>,
     /// What the buckets were filled with: the usable paths, counted alike, and how many are configured.
     filled: (Vec<PathIndex>, usize),
-    buckets: Arc<Buckets>,
 }
 
 impl Table {
     fn new(cluster: ClusterIndex, nearest: Vec<Vec<PathIndex>>) -> Self {
-        Self { cluster, hash: 0, nearest, filled: (Vec::new(), 0), buckets: Arc::default() }
+        Self { cluster, hash: 0, nearest, filled: (Vec::new(), 0) }
     }
 
-    /// Fills the buckets from all of the cluster's paths. False where the same ones are usable as before.
-    fn fill(&mut self, all: &[Choice]) -> bool {
+    /// Its buckets, from all of the cluster's paths; none where the same ones are usable as before.
+    fn fill(&mut self, all: &[Choice]) -> Option<Buckets> {
         let (usable, configured) = self.usable(all);
         let filled = (usable.iter().map(|p| p.index).collect(), configured);
         if filled == self.filled {
-            return false;
+            return None;
         }
-        self.buckets = Arc::new(Buckets::new(&usable, configured));
         self.filled = filled;
-        true
+        Some(Buckets::new(&usable, configured))
     }
 
     fn usable(&self, all: &[Choice]) -> (Vec<Choice>, usize) {

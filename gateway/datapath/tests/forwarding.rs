@@ -12,7 +12,7 @@ use hawser_liveness::State;
 use hawser_model::{ClusterId, NodeName, PrefixSet};
 use ipnet::IpNet;
 use proptest::prelude::*;
-use support::{flow, ip, prefixes};
+use support::{flow, ip, prefixes, update};
 
 const STATES: [State; 5] = [State::Unknown, State::Up, State::Suspect, State::Held, State::Down];
 
@@ -145,7 +145,7 @@ proptest! {
     ) {
         let own = PrefixSet::new(own);
         let (mut selector, skipped) = config.selector(&own);
-        selector.update(&states);
+        update(&mut selector, &states);
         for (v6, a, b, hash) in lookups {
             let addr = address(v6, a, b);
             let cluster = config.model_cluster(&own, addr);
@@ -180,10 +180,10 @@ proptest! {
         let own = PrefixSet::default();
         let (mut stepped, _) = config.selector(&own);
         for states in &steps {
-            stepped.update(states);
+            update(&mut stepped, states);
         }
         let (mut fresh, _) = config.selector(&own);
-        fresh.update(steps.last().unwrap());
+        update(&mut fresh, steps.last().unwrap());
         for (v6, a, b, hash) in lookups {
             let addr = address(v6, a, b);
             prop_assert_eq!(stepped.forwarding().route(addr, hash), fresh.forwarding().route(addr, hash));
@@ -248,8 +248,8 @@ fn flows_of_all_kinds_spread_evenly_and_only_a_lost_paths_flows_move() {
     let (mut selector, _) =
         Selector::new(&PrefixSet::default(), &[ClusterPrefixes { id: &id, prefixes: &east }], &paths);
     let mut states = vec![PathState { state: State::Up, ..PathState::UNKNOWN }; 4];
-    assert!(selector.update(&states));
-    assert!(!selector.update(&states), "nothing changed");
+    assert!(update(&mut selector, &states));
+    assert!(!update(&mut selector, &states), "nothing changed");
     let flows: Vec<(IpAddr, u64)> = (0..4000_u16)
         .map(|i| {
             let (src, dst) = if i % 2 == 0 { (ip("10.1.0.5"), ip("10.2.0.9")) } else { (ip("fd01::5"), ip("fd02::9")) };
@@ -269,9 +269,9 @@ fn flows_of_all_kinds_spread_evenly_and_only_a_lost_paths_flows_move() {
     assert!(shares.len() == 4 && shares.values().all(|n| (700..1300).contains(n)), "{shares:?}");
 
     states[2].state = State::Suspect;
-    assert!(!selector.update(&states), "a suspect is still used");
+    assert!(!update(&mut selector, &states), "a suspect is still used");
     states[2].state = State::Down;
-    assert!(selector.update(&states));
+    assert!(update(&mut selector, &states));
     for (was, is) in before.iter().zip(routes(&selector)) {
         assert!(is != 2 && (*was == 2 || *was == is), "{was} became {is}");
     }

@@ -11,7 +11,7 @@ use hawser_datapath::{ClusterPrefixes, Packet, PathSpec, PathState, Route, Selec
 use hawser_liveness::State;
 use hawser_model::{ClusterId, NodeName, PrefixSet};
 use proptest::prelude::*;
-use support::{flow, ip, packet, prefixes};
+use support::{flow, ip, packet, prefixes, update};
 
 const FLOWS: u16 = 1000;
 
@@ -101,7 +101,7 @@ fn over_clusters(weights: &[u16]) -> Spread {
     for run in 0..101_u64 {
         let seed = (run + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let mut selector = selector(&format!("gw{run}"), weights);
-        selector.update(&vec![state(State::Up); weights.len()]);
+        update(&mut selector, &vec![state(State::Up); weights.len()]);
         let hashes = hashes(seed);
         flows.push(deviation(&shares(&spread(&selector, &hashes)), weights));
         buckets.push(deviation(&shares(&spread(&selector, &every_bucket())), weights));
@@ -162,7 +162,7 @@ fn a_thousand_flows_spread_evenly_by_weight() {
 fn the_share_of_each_path_is_even_within_a_tenth() {
     for (run, n) in (0..200_u16).zip((2..=8_usize).cycle()) {
         let mut selector = selector(&format!("gw{run}"), &vec![1; n]);
-        selector.update(&vec![state(State::Up); n]);
+        update(&mut selector, &vec![state(State::Up); n]);
         let shares = shares(&spread(&selector, &every_bucket()));
         let off = deviation(&shares, &vec![1; n]);
         assert!(shares.len() == n && off <= 0.1, "gw{run} of {n}: {shares:?}, {off:.3} off");
@@ -180,10 +180,10 @@ proptest! {
         let (n, lost) = (weights.len(), lost.index(weights.len()));
         let (mut selector, hashes) = (selector(&name, &weights), hashes(seed));
         let mut states = vec![state(State::Up); n];
-        selector.update(&states);
+        update(&mut selector, &states);
         let before = spread(&selector, &hashes);
         states[lost] = state(State::Down);
-        selector.update(&states);
+        update(&mut selector, &states);
         let without = spread(&selector, &hashes);
         for (was, is) in before.iter().zip(&without) {
             prop_assert!(is.is_some() && *is != Some(lost as u16));
@@ -195,7 +195,7 @@ proptest! {
         prop_assert!(heirs == n - 1, "{heirs} of {} paths are left in use", n - 1);
         // Suspicion moves nothing; recovery undoes what the loss did.
         states[lost] = state(State::Suspect);
-        selector.update(&states);
+        update(&mut selector, &states);
         prop_assert_eq!(before, spread(&selector, &hashes));
     }
 
@@ -229,14 +229,14 @@ proptest! {
     fn the_first_to_answer_carries_everything(n in 2_usize..8, first: prop::sample::Index, seed: u64) {
         let (mut selector, hashes, first) = (selector("gw", &vec![1; n]), hashes(seed), first.index(n));
         let mut states = vec![state(State::Down); n];
-        selector.update(&states);
+        update(&mut selector, &states);
         prop_assert!(spread(&selector, &hashes).iter().all(Option::is_none));
         states[first] = state(State::Held);
-        selector.update(&states);
+        update(&mut selector, &states);
         prop_assert!(spread(&selector, &hashes).iter().all(|path| *path == Some(first as u16)));
         let other = (first + 1) % n;
         states[other] = PathState { draining: true, ..state(State::Up) };
-        selector.update(&states);
+        update(&mut selector, &states);
         prop_assert!(spread(&selector, &hashes).iter().all(|path| *path == Some(other as u16)));
     }
 }

@@ -48,7 +48,7 @@ pub use status::{ClusterStatus, LaneInfo, LaneLoad, NextKey, PathStatus, Report,
 
 use crate::control::{Control, MTU_MIN};
 use crate::error::system;
-use crate::lane::{Lane, Parts};
+use crate::lane::{Lane, Newcomers, Parts};
 use crate::links::Links;
 use crate::netlink::Device;
 use crate::raw::RawSender;
@@ -143,9 +143,10 @@ impl Tunnel {
         }
         let (last, next, now) = (self.shared.snapshot.load(), Arc::new(next), self.shared.now());
         for (lane, door) in self.shared.doors.iter().enumerate() {
+            let paths = layout.of_lane(&door.config, |cluster, gateway| next.paths_of(cluster)[gateway].max_mtu, now);
             door.leave(Change {
-                pairs: lane::new_pairs(&last, &next, lane, now),
-                paths: layout.of_lane(&door.config, now),
+                new: Newcomers::new(&last, &next, &paths, lane, now),
+                paths,
                 policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
                 snapshot: Arc::clone(&next),
             });

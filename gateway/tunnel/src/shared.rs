@@ -17,7 +17,7 @@ use hawser_liveness::Time;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use tokio::sync::Notify;
 
-use crate::lane::BoxedPair;
+use crate::lane::Newcomers;
 use crate::snapshot::Snapshot;
 use crate::status::LaneStatus;
 
@@ -43,8 +43,8 @@ pub(crate) struct Change {
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) paths: LanePaths,
     pub(crate) policy: Policy,
-    /// Sessions that it did not have before, in reverse order.
-    pub(crate) pairs: Vec<BoxedPair>,
+    /// Paths that it did not have before.
+    pub(crate) new: Newcomers,
 }
 
 /// The way into a lane from other threads, and out of it.

@@ -7,8 +7,10 @@ use hawser_liveness::{Config, Mode, Time};
 use hawser_model::{Gateway, PrefixSet, RemoteCluster};
 
 use crate::forwarding::PathIndex;
+use crate::paths::places::{Places, path_hash};
 use crate::paths::set::{Cluster, PathConfig};
 use crate::paths::slot::{BoxedSlot, PathInfo, Slot};
+use crate::paths::timers::Timers;
 use crate::prefixes::{ClusterIndex, ClusterPrefixes, Prefixes, Skipped};
 use crate::selector::{PathSpec, Selector};
 
@@ -27,19 +29,42 @@ pub struct Layout<'a> {
 pub struct LanePaths {
     /// As if all were new, in the order of the configuration.
     pub(super) slots: Vec<BoxedSlot>,
+    /// Theirs, in the same order,
+    pub(super) hashes: Vec<u64>,
+    /// and which slots have them.
+    pub(super) places: Places,
     /// As if all were new.
     pub(super) clusters: Vec<Cluster>,
     pub(super) selector: Selector,
+    /// As if all were new.
+    pub(super) timers: Timers,
+}
+
+impl LanePaths {
+    /// The paths as they will be numbered.
+    pub fn paths(&self) -> impl Iterator<Item = (PathIndex, &PathInfo)> {
+        (0..PathIndex::MAX).zip(self.slots.iter().map(|slot| &slot.info))
+    }
+}
+
+/// What came of taking a [`LanePaths`] over.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// Paths that stay: those of new ones stand as new ones do.
+    pub kept: Vec<PathIndex>,
+    /// What was given up.
+    pub leftovers: Leftovers,
 }
 
 /// What a set gave up for another configuration. To drop it takes a while: best done by another thread.
 #[derive(Debug)]
 #[expect(dead_code, reason = "kept only to be dropped elsewhere")]
 pub struct Leftovers {
-    pub(super) slots: Vec<Option<BoxedSlot>>,
-    pub(super) displaced: Vec<BoxedSlot>,
+    pub(super) slots: Vec<BoxedSlot>,
     pub(super) clusters: Vec<Cluster>,
     pub(super) selector: Selector,
+    pub(super) timers: Timers,
+    pub(super) places: Places,
 }
 
 impl<'a> Layout<'a> {
@@ -78,21 +103,30 @@ impl<'a> Layout<'a> {
         self.selector.forwarding().prefixes()
     }
 
-    /// It as the lane of `cfg` takes it over, soon after `now`.
+    /// It as the lane of `cfg` takes it over, soon after `now`. `max_mtu` tells the largest inner packet, bytes, that the first
+    /// link to a gateway takes: by its cluster's place in the configuration, and its own.
     #[must_use]
-    pub fn of_lane(&self, cfg: &PathConfig, now: Time) -> LanePaths {
+    pub fn of_lane(&self, cfg: &PathConfig, max_mtu: impl Fn(usize, usize) -> u16, now: Time) -> LanePaths {
         let mut clusters: Vec<Cluster> = self.clusters.iter().map(|cluster| Cluster::new(cluster, now)).collect();
         let mut slots = Vec::with_capacity(self.gateways.len());
         let numbers = |mode| Arc::new(Config { mode, ..cfg.liveness.among(self.gateways.len()) });
         let (probed, plain) = (numbers(Mode::ProbesInSession), numbers(Mode::SessionOnly));
+        let mut timers = Timers::default();
         for (path, &(index, place)) in (0..PathIndex::MAX).zip(&self.gateways) {
             let cluster = &self.clusters[usize::from(index)];
             let gateway = &cluster.gateways[place];
             clusters[usize::from(index)].paths.push(path);
             let liveness = Arc::clone(if gateway.probes { &probed } else { &plain });
-            slots.push(Box::new(Slot::new(info(cfg.lane, index, cluster, gateway), liveness, now).with(gateway)));
+            let mut slot = Slot::new(info(cfg.lane, index, cluster, gateway), liveness, now).with(gateway);
+            if !slot.info.hand_over {
+                slot.size.set_max(max_mtu(usize::from(index), place), now);
+            }
+            slot.arm(path, &mut timers);
+            slots.push(Box::new(slot));
         }
-        LanePaths { slots, clusters, selector: self.selector.clone() }
+        let hashes: Vec<u64> = slots.iter().map(|slot| path_hash(&slot.info)).collect();
+        let places = Places::new(hashes.iter().copied());
+        LanePaths { slots, hashes, places, clusters, selector: self.selector.detached(), timers }
     }
 }
 

@@ -23,7 +23,7 @@ mod timers;
 
 pub use clock::{Clock, Job};
 pub use event::PathEvent;
-pub use layout::{LanePaths, Layout, Leftovers};
+pub use layout::{Exchanged, LanePaths, Layout, Leftovers};
 pub use report::{ClusterRow, PathRow};
 pub use set::{PathConfig, PathSet};
 pub use slot::PathInfo;

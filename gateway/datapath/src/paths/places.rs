@@ -5,6 +5,7 @@ use crate::hash;
 use crate::paths::slot::PathInfo;
 
 /// Where things of a list are, by hash.
+#[derive(Debug)]
 pub(crate) struct Places(Vec<(u64, usize)>);
 
 impl Places {

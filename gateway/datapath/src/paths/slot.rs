@@ -6,10 +6,11 @@ use hawser_liveness::{Config, Path, Reason, State, Stats, Time};
 use hawser_model::{ClusterId, Gateway, NodeName, PublicKey};
 use ipnet::IpNet;
 
+use crate::forwarding::PathIndex;
 use crate::paths::budget::{Budgets, Claim};
 use crate::paths::layout::weight;
-use crate::paths::places::path_hash;
 use crate::paths::report::PathRow;
+use crate::paths::timers::Timers;
 use crate::pmtu::{Evidence, Search};
 use crate::prefixes::ClusterIndex;
 use crate::selector::PathState;
@@ -65,14 +66,14 @@ pub(crate) type BoxedSlot = Box<Slot>;
 #[derive(Debug, Clone)]
 pub(crate) struct Slot {
     pub(crate) info: PathInfo,
-    /// Finds the slot when the configuration changes.
-    pub(crate) hash: u64,
     pub(crate) weight: u16,
     pub(crate) preferred: Vec<IpNet>,
     pub(crate) life: Path,
     /// What lane 0 says of a plain peer, in the other lanes.
     pub(crate) mirror: Option<(State, Time)>,
     pub(crate) armed: Option<Time>,
+    /// It stands otherwise than the selector was told.
+    pub(crate) stale: bool,
     /// Its place among the probes to be sent, while one is due.
     claim: Option<Claim>,
     pub(crate) size: Search,
@@ -90,10 +91,10 @@ impl Slot {
             life: Path::new(liveness, now),
             mirror: info.hand_over.then_some((State::Unknown, now)),
             armed: None,
+            stale: false,
             claim: None,
             sizing: false,
             counts: Counts::default(),
-            hash: path_hash(&info),
             info,
         }
     }
@@ -111,7 +112,7 @@ impl Slot {
         self.weight = new.weight;
         self.life.share_config(&new.life);
         std::mem::swap(&mut self.preferred, &mut new.preferred);
-        (self.armed, self.sizing) = (None, false);
+        (self.armed, self.sizing, self.stale) = (None, false, false);
     }
 
     /// The number of the probe to send at `now`, if one is due and the lane's budgets have room for it; else it comes later.
@@ -143,6 +144,12 @@ impl Slot {
             Some((state, _)) if state.is_live() => Reason::Session,
             Some(_) => Reason::NoSession,
         }
+    }
+
+    /// Wakes it, as `path`, when something is due.
+    pub(crate) fn arm(&mut self, path: PathIndex, timers: &mut Timers) {
+        let deadline = self.deadline();
+        timers.arm(path, &mut self.armed, deadline);
     }
 
     /// When something is due, and what.

@@ -33,11 +33,6 @@ impl Timers {
         }
     }
 
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.heap.clear();
-    }
-
     /// The next wake-up and its reason.
     pub(crate) fn next(&self) -> Option<(Time, &'static str)> {
         self.heap.peek().map(|Reverse((at, _, why))| (*at, *why))

@@ -6,7 +6,13 @@
 use std::net::IpAddr;
 
 use hawser_datapath::checksum::Sum;
+use hawser_datapath::{PathState, Selector};
 use hawser_model::{ClusterId, Gateway, Lane, NodeName, PrefixSet, PublicKey, RemoteCluster};
+
+/// Tells a selector how all paths stand; whether a table was filled anew.
+pub(crate) fn update(selector: &mut Selector, states: &[PathState]) -> bool {
+    selector.update((0..).take(states.len()), |path| states[usize::from(path)])
+}
 
 pub(crate) fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()

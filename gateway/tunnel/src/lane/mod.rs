@@ -16,6 +16,7 @@ mod handshakes;
 mod inbound;
 mod lazy;
 mod load;
+mod newcomers;
 mod newest;
 mod outbound;
 mod pair;
@@ -37,14 +38,13 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
-use hawser_datapath::paths::Clock;
-use hawser_datapath::{Bucket, Counters, Fair, HandshakeGuard, Limiter, PathSet, Policy};
+use hawser_datapath::paths::{Clock, Exchanged};
+use hawser_datapath::{Bucket, Counters, Fair, HandshakeGuard, Limiter, PathIndex, PathSet, Policy};
 use hawser_liveness::Time;
 use hawser_model::IpFamily;
 use tun_rs::SyncDevice;
 
-pub(crate) use self::change::new_pairs;
-pub(crate) use self::pair::BoxedPair;
+pub(crate) use self::newcomers::Newcomers;
 
 use self::batch::Batch;
 use self::buffers::{TunPackets, TunWrites};
@@ -208,11 +208,12 @@ impl Lane {
     fn take(&mut self, change: Change) {
         let work = Work::begin();
         let now = self.shared.now();
-        let left = self.paths.exchange(change.paths, now);
+        let Exchanged { kept, leftovers } = self.paths.exchange(change.paths, now);
         let policy = std::mem::replace(&mut self.policy, change.policy);
-        let ended = self.peers.apply(&change.snapshot, change.pairs, &self.paths, now);
-        self.shared.doors[self.index].discard(Box::new((left, policy, ended)));
-        self.tell_sessions(now);
+        let (others, ended) = self.peers.apply(&change.snapshot, change.new, &self.paths, now);
+        self.shared.doors[self.index].discard(Box::new((leftovers, policy, ended)));
+        // A path may stay where its sessions end: it went and came while this lane was not told.
+        kept.into_iter().chain(others).for_each(|path| self.tell_session(path, now));
         // What others said meanwhile may have been heard before there was a path that it was about.
         self.epoch = None;
         self.shown = Round::default();
@@ -220,26 +221,27 @@ impl Lane {
         self.load.changed(&work);
     }
 
-    /// Tells every path whether its session can send.
-    fn tell_sessions(&mut self, now: Time) {
-        for (path, link) in self.peers.links() {
-            let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
-            if self.paths.has_session(path) != ready {
-                self.paths.handle(path, now, |life| life.handle_session(ready, now));
-            }
-            if link.sender.is_some() {
-                self.paths.set_max_mtu(path, self.peers.snapshot.paths[link.spec].max_mtu, now);
-            }
+    /// Tells a path whether its session can send, and its first link's size.
+    fn tell_session(&mut self, path: PathIndex, now: Time) {
+        let Some(link) = self.peers.link(path).copied() else { return };
+        let ready = link.sender.is_some_and(|pair| self.peers.pairs[pair].session.ready());
+        let max_mtu = link.sender.map(|_| self.peers.snapshot.paths[link.spec].max_mtu);
+        if self.paths.has_session(path) != ready {
+            self.paths.handle(path, now, |life| life.handle_session(ready, now));
+        }
+        if let Some(max) = max_mtu {
+            self.paths.set_max_mtu(path, max, now);
         }
     }
 
     /// Gives up sessions of replaced keys that ran out.
     fn drop_ended(&mut self, now: Time) {
         let seen: Vec<_> = self.peers.links().map(|(path, link)| (path, link.hints)).collect();
-        let ended = self.peers.apply(&Arc::clone(&self.peers.snapshot), Vec::new(), &self.paths, now);
+        let none = Newcomers::none(self.peers.by_spec.clone());
+        let (all, ended) = self.peers.apply(&Arc::clone(&self.peers.snapshot), none, &self.paths, now);
         self.shared.doors[self.index].discard(Box::new(ended));
         seen.into_iter().for_each(|(path, hints)| self.peers.saw_hints(path, hints));
-        self.tell_sessions(now);
+        all.into_iter().for_each(|path| self.tell_session(path, now));
     }
 
     /// Sends one datagram now, after what waits in the batch.

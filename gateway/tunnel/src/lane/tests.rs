@@ -12,7 +12,7 @@ use hawser_model::{ClusterId, Gateway, NodeName, PrefixSet, PublicKey};
 use hawser_testbed::Netns;
 
 use super::lazy::Lazy;
-use super::pair::Pair;
+use super::pair::{Pair, Standing};
 use super::*;
 use crate::config::{PeerCluster, PeerGateway, Peers as Config};
 use crate::rotation::Identities;
@@ -72,21 +72,28 @@ fn lane(peers: &Config) -> (Lane, Receiver<Handover>) {
 
 /// Changes to these peers; where the sessions are that were made for it.
 fn apply(lane: &mut Lane, peers: &Config) -> Vec<*const Pair> {
+    let change = prepare(lane, peers);
+    let made = change.new.made().collect();
+    lane.take(change);
+    made
+}
+
+/// What control would leave to a lane with these peers.
+fn prepare(lane: &Lane, peers: &Config) -> Change {
     let clusters: Vec<_> = peers.clusters.iter().map(PeerCluster::to_model).collect();
     let layout = Layout::new(&peers.prefixes, &clusters);
     let last = lane.shared.snapshot.load_full();
-    let next = Arc::new(Snapshot::new(Arc::new(peers.clone()), Some(&last), |_| 1420, Vec::new()));
+    let next = Snapshot::new(Arc::new(peers.clone()), Some(&last), |_| 1400, Vec::new());
+    let next = Arc::new(next);
     lane.shared.snapshot.store(Arc::clone(&next));
     let now = lane.shared.now();
-    let pairs = new_pairs(&last, &next, 0, now);
-    let made = pairs.iter().map(|pair| &raw const **pair).collect();
-    lane.take(Change {
-        pairs,
-        paths: layout.of_lane(&lane.shared.doors[0].config, now),
+    let paths = layout.of_lane(&lane.shared.doors[0].config, |cluster, at| next.paths_of(cluster)[at].max_mtu, now);
+    Change {
+        new: Newcomers::new(&last, &next, &paths, 0, now),
+        paths,
         policy: Policy::new(Arc::clone(layout.prefixes()), next.hosts.iter().copied()),
         snapshot: next,
-    });
-    made
+    }
 }
 
 fn in_namespace(test: impl FnOnce() + Send + 'static) {
@@ -149,6 +156,49 @@ fn a_lane_makes_none_of_the_sessions_that_a_change_brings() {
             let slots: std::collections::HashSet<u32> = lane.peers.pairs.iter().map(|pair| pair.slot).collect();
             assert_eq!(slots.len(), lane.peers.pairs.len(), "each has a number of its own");
         }
+    });
+}
+
+#[test]
+fn a_lane_that_missed_a_change_has_what_one_has_that_did_not() {
+    in_namespace(|| {
+        let (mut lane, _others) = lane(&peers(0, 4));
+        let known = |lane: &Lane| -> Vec<_> { lane.peers.pairs.iter().map(|pair| pair.keys.1.0[1]).collect() };
+        // Cluster 1 went and came, 4 and 5 came, while the lane was told of the last of it only.
+        let mut without = peers(0, 6);
+        without.clusters.remove(1);
+        prepare(&lane, &without);
+        let (one, two) = (lane.peers.pairs[1].slot, lane.peers.pairs[2].slot);
+        apply(&mut lane, &peers(0, 7));
+        assert_eq!(known(&lane), [0, 1, 2, 3, 4, 5, 6]);
+        assert!(lane.peers.pairs[1].slot != one, "another session: the path is another one");
+        assert_eq!(lane.peers.pairs[2].slot, two);
+        for (index, pair) in lane.peers.pairs.iter().enumerate() {
+            let path = index as PathIndex;
+            assert_eq!((pair.path, pair.spec, pair.sends, pair.port), (path, index, true, 51820));
+            assert_eq!(lane.peers.link(path).map(|link| (link.spec, link.sender)), Some((index, Some(index))));
+            assert_eq!(lane.peers.path_of(index), Some(path));
+            assert_eq!(lane.peers.by_receiver(pair.slot << 8), Some(index));
+            assert_eq!(lane.peers.by_keys(pair.keys.0, pair.keys.1), Some(index));
+        }
+        assert_eq!(lane.peers.by_slot.len(), 7);
+        apply(&mut lane, &peers(0, 1));
+        assert_eq!((known(&lane), lane.peers.by_slot.len(), lane.peers.link(1).is_none()), (vec![0], 1, true));
+    });
+}
+
+#[test]
+fn new_paths_have_a_session_for_each_of_the_keys_and_send_by_the_newest() {
+    in_namespace(|| {
+        let (mut lane, _others) = lane(&peers(0, 1));
+        let mut two = peers(0, 2);
+        two.clusters[1].gateways[0].gateway.lanes[0].next_public_key = Some(PublicKey([3; 32]));
+        let made = apply(&mut lane, &two);
+        let standings: Vec<_> = lane.peers.pairs[1..].iter().map(|pair| pair.standing).collect();
+        assert_eq!(standings, [(Standing::Current, Standing::Current), (Standing::Current, Standing::Next)]);
+        assert_eq!((made.len(), lane.peers.link(1).and_then(|link| link.sender)), (2, Some(2)));
+        let own = lane.peers.identities().current.key();
+        assert_eq!(lane.peers.by_keys(own, PublicKey([3; 32])), Some(2));
     });
 }
 

@@ -1,11 +1,11 @@
 //! Another configuration: what stays keeps its life. What can be worked out beforehand is [`crate::paths::Layout`]'s.
 
-use hawser_liveness::Time;
+use hawser_liveness::{ClusterState, Time};
 use hawser_model::{PrefixSet, RemoteCluster};
 
 use super::{Cluster, PathSet};
 use crate::forwarding::PathIndex;
-use crate::paths::layout::{LanePaths, Layout, Leftovers};
+use crate::paths::layout::{Exchanged, LanePaths, Layout, Leftovers};
 use crate::paths::places::Places;
 use crate::paths::slot::BoxedSlot;
 use crate::prefixes::Skipped;
@@ -15,7 +15,7 @@ impl PathSet {
     /// that had to be left out.
     pub fn apply(&mut self, own: &PrefixSet, clusters: &[RemoteCluster], now: Time) -> Vec<Skipped> {
         let layout = Layout::new(own, clusters);
-        self.exchange(layout.of_lane(&self.cfg, now), now);
+        self.exchange(layout.of_lane(&self.cfg, |_, _| 0, now), now);
         layout.skipped().to_vec()
     }
 
@@ -23,37 +23,57 @@ impl PathSet {
     /// generation or remote lane changed starts a new one, or whose key did without being announced before as the next one.
     /// Takes some ten microseconds per hundred paths, and leaves what takes longer to the caller: to work the configuration
     /// out, to drop what was given up.
-    pub fn exchange(&mut self, new: LanePaths, now: Time) -> Leftovers {
-        let LanePaths { slots, clusters, mut selector } = new;
-        let (slots, displaced) = self.exchange_slots(slots);
+    pub fn exchange(&mut self, new: LanePaths, now: Time) -> Exchanged {
+        let LanePaths { slots, hashes, places, clusters, mut selector, timers } = new;
+        let hashes = std::mem::replace(&mut self.hashes, hashes);
+        let (kept, slots) = self.exchange_slots(slots, &hashes, &places);
         let clusters = self.exchange_clusters(clusters);
         selector.adopt(&self.selector);
         let selector = std::mem::replace(&mut self.selector, selector);
-        self.stale = true;
-        // Their numbers are other paths' now; who takes a configuration over looks at every path's state anyway.
+        let timers = std::mem::replace(&mut self.timers, timers);
+        // Their numbers are other paths' now; who takes a configuration over looks at the state of every path that is kept.
         self.events.retain(|event| event.path().is_none());
-        self.timers.clear();
         self.probing.clear();
         self.sizing.clear();
-        (0..self.slots.len()).for_each(|slot| self.rearm(slot as PathIndex));
-        (0..self.clusters.len()).for_each(|cluster| self.judge(cluster, now));
-        Leftovers { slots, displaced, clusters, selector }
+        self.stale.clear();
+        for &path in &kept {
+            self.rearm(path);
+            self.mark_stale(path);
+        }
+        self.judge_exchanged(&kept, now);
+        Exchanged { kept, leftovers: Leftovers { slots, clusters, selector, timers, places } }
     }
 
-    /// Returns the slots that go, and the new ones in whose place old ones stay.
-    fn exchange_slots(&mut self, mut new: Vec<BoxedSlot>) -> (Vec<Option<BoxedSlot>>, Vec<BoxedSlot>) {
-        let places = Places::new(self.slots.iter().map(|slot| slot.hash));
-        let mut old: Vec<Option<BoxedSlot>> = self.slots.drain(..).map(Some).collect();
-        let mut displaced = Vec::with_capacity(old.len());
-        for slot in &mut new {
-            let same = |at: &usize| old[*at].as_ref().is_some_and(|o| o.info.goes_on_as(&slot.info));
-            let Some(place) = places.find(slot.hash).find(same) else { continue };
-            let Some(mut kept) = old[place].take() else { continue };
-            kept.follow(slot);
-            displaced.push(std::mem::replace(slot, kept));
+    /// Returns which paths are kept, and all slots that go: old ones, and new ones in whose place old ones stay.
+    fn exchange_slots(
+        &mut self,
+        mut new: Vec<BoxedSlot>,
+        hashes: &[u64],
+        places: &Places,
+    ) -> (Vec<PathIndex>, Vec<BoxedSlot>) {
+        let mut old = std::mem::take(&mut self.slots);
+        let mut kept = Vec::new();
+        for (slot, hash) in old.iter_mut().zip(hashes) {
+            let Some(place) = places.find(*hash).find(|&at| slot.info.goes_on_as(&new[at].info)) else { continue };
+            slot.follow(&mut new[place]);
+            std::mem::swap(slot, &mut new[place]);
+            // A path's place fits: `Layout` numbers no more.
+            kept.push(place as PathIndex);
         }
         self.slots = new;
-        (old, displaced)
+        (kept, old)
+    }
+
+    /// Derives the clusters' states, where they are not those of new ones.
+    fn judge_exchanged(&mut self, kept: &[PathIndex], now: Time) {
+        let with_kept =
+            kept.iter().filter_map(|&path| self.slot(path)).map(|slot| usize::from(slot.info.cluster_index));
+        let mut clusters: Vec<usize> = with_kept.collect();
+        let other = |c: &Cluster| c.state != ClusterState::Unknown || c.paths.is_empty();
+        clusters.extend(self.clusters.iter().enumerate().filter(|(_, c)| other(c)).map(|(index, _)| index));
+        clusters.sort_unstable();
+        clusters.dedup();
+        clusters.into_iter().for_each(|cluster| self.judge(cluster, now));
     }
 
     fn exchange_clusters(&mut self, mut new: Vec<Cluster>) -> Vec<Cluster> {

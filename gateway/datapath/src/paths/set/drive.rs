@@ -98,7 +98,7 @@ impl PathSet {
         let (info, reason) = (slot.info.clone(), slot.reason());
         let (cluster, gateway) = (info.cluster, info.gateway);
         self.emit(PathEvent::State { path, cluster, gateway, from: before, to: state, reason, at: now });
-        self.stale = true;
+        self.mark_stale(path);
         self.judge(usize::from(info.cluster_index), now);
     }
 

@@ -25,8 +25,7 @@ impl PathSet {
 
     pub(super) fn rearm(&mut self, path: PathIndex) {
         if let Some(slot) = self.slots.get_mut(usize::from(path)) {
-            let deadline = slot.deadline();
-            self.timers.arm(path, &mut slot.armed, deadline);
+            slot.arm(path, &mut self.timers);
             self.timers.tidy(self.slots.len(), |path| self.slots.get(usize::from(path)).and_then(|slot| slot.armed));
         }
     }
@@ -38,12 +37,14 @@ impl PathSet {
             let (cluster, gateway) = (info.cluster, info.gateway);
             match event {
                 Event::PeerDraining(draining) => {
-                    self.stale = true;
+                    self.mark_stale(path);
                     self.emit(PathEvent::Draining { cluster, gateway, draining });
                 }
                 Event::State { from, to, reason, at, last_proof } => {
                     // A suspect carries what it carried before.
-                    self.stale |= !(from.is_live() && to.is_live());
+                    if !(from.is_live() && to.is_live()) {
+                        self.mark_stale(path);
+                    }
                     let index = usize::from(info.cluster_index);
                     let (id, node) = (cluster.clone(), gateway.clone());
                     self.emit(PathEvent::State { path, cluster, gateway, from, to, reason, at });
@@ -58,6 +59,15 @@ impl PathSet {
                     self.judge(index, now);
                 }
             }
+        }
+    }
+
+    /// The selector is told anew how a path stands, before the next packet.
+    pub(super) fn mark_stale(&mut self, path: PathIndex) {
+        if let Some(slot) = self.slot_mut(path)
+            && !std::mem::replace(&mut slot.stale, true)
+        {
+            self.stale.push(path);
         }
     }
 
@@ -159,7 +169,7 @@ mod tests {
         let mut shown = |f: fn(&mut hawser_liveness::Path, Time)| {
             let _ = set.forwarding(at);
             set.handle(0, at, |life| f(life, at));
-            (set.state(0), set.stale)
+            (set.state(0), !set.stale.is_empty())
         };
         let answer = |life: &mut hawser_liveness::Path, at| {
             life.handle_session(true, at);

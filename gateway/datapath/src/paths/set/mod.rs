@@ -59,9 +59,11 @@ pub struct PathSet {
     clusters: Vec<Cluster>,
     /// In the order of the configuration.
     slots: Vec<BoxedSlot>,
+    /// Theirs: by these they are found when the configuration changes.
+    hashes: Vec<u64>,
     selector: Selector,
-    /// A path's state changed since the selector was told.
-    stale: bool,
+    /// Paths whose state changed since the selector was told.
+    stale: Vec<PathIndex>,
     timers: Timers,
     budgets: Budgets,
     probing: VecDeque<PathIndex>,
@@ -79,8 +81,9 @@ impl PathSet {
             healthy: true,
             clusters: Vec::new(),
             slots: Vec::new(),
+            hashes: Vec::new(),
             selector: Selector::default(),
-            stale: false,
+            stale: Vec::new(),
             timers: Timers::default(),
             budgets: Budgets::default(),
             probing: VecDeque::new(),
@@ -153,11 +156,22 @@ impl PathSet {
 
     /// The snapshot to look packets up in, current as of `now`.
     pub fn forwarding(&mut self, now: Time) -> &Forwarding {
-        if std::mem::take(&mut self.stale) {
-            let states: Vec<PathState> = self.slots.iter().map(|slot| slot.path_state(now)).collect();
-            self.selector.update(&states);
+        if !self.stale.is_empty() {
+            self.refresh(now);
         }
         self.selector.forwarding()
+    }
+
+    /// Tells the selector how things stand.
+    fn refresh(&mut self, now: Time) {
+        let Self { slots, stale, selector, .. } = self;
+        for &path in &*stale {
+            if let Some(slot) = slots.get_mut(usize::from(path)) {
+                slot.stale = false;
+            }
+        }
+        let state = |p: PathIndex| slots.get(usize::from(p)).map_or(PathState::UNKNOWN, |slot| slot.path_state(now));
+        selector.update(stale.drain(..), state);
     }
 
     /// The clusters with their generations and states, as configured.
