@@ -7,6 +7,7 @@ use hawser_datapath::{DropReason, Packet, Verdict, mss};
 use hawser_liveness::Time;
 
 use super::Lane;
+use super::naps::Direction;
 use super::turn::Room;
 use crate::session::{
     Admitted, MESSAGE_MAX, Opened, SEAL_OVERHEAD, Sender, Session as _, data_receiver, is_initiation, response_receiver,
@@ -56,7 +57,7 @@ impl Lane {
             }
         }
         self.datagrams = datagrams;
-        self.pace.took(&room);
+        self.pace.took(Direction::In, &room);
         self.flush_writes();
         self.flush_batch();
     }

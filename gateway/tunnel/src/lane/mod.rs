@@ -16,6 +16,7 @@ mod handshakes;
 mod inbound;
 mod lazy;
 mod load;
+mod naps;
 mod newcomers;
 mod newest;
 mod outbound;
@@ -175,6 +176,9 @@ impl Lane {
                 tracing::error!(lane = self.index, "the TUN device was removed; the lane ends");
                 return;
             }
+            if let Some(nap) = self.pace.nap() {
+                std::thread::sleep(nap);
+            }
         }
     }
 
@@ -183,8 +187,8 @@ impl Lane {
         if ready.bell {
             self.shared.doors[self.index].answer();
         }
-        self.pace.begin();
         let now = self.shared.now();
+        self.pace.begin(now);
         for family in 0..self.sockets.len() {
             if ready.errors[family] {
                 self.icmp_errors(family, now);

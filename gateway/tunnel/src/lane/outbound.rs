@@ -11,6 +11,7 @@ use nix::errno::Errno;
 
 use super::Lane;
 use super::batch::Batch;
+use super::naps::Direction;
 use super::peers::Peers;
 use super::turn::Room;
 use crate::control::MTU_MIN;
@@ -55,7 +56,7 @@ impl Lane {
                 }
             }
         }
-        self.pace.took(&room);
+        self.pace.took(Direction::Out, &room);
         self.flush_batch();
         self.flush_writes();
         true

@@ -5,6 +5,12 @@
 //! that receives by superpackets sends many.
 
 use std::io;
+use std::time::Duration;
+
+use hawser_liveness::Time;
+use nix::sys::prctl::set_timerslack;
+
+use super::naps::{Direction, Naps, Taken};
 
 /// Bytes of a turn: two superpackets.
 const TURN: usize = 120_000;
@@ -18,14 +24,19 @@ const NICE: libc::c_int = -10;
 /// How busy a lane is, by what its last turn took.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
-    taken: usize,
+    /// Bytes of packets out and in.
+    taken: (usize, usize),
     idle: bool,
+    began: Time,
+    naps: Naps,
 }
 
 impl Pace {
     /// Another turn begins.
-    pub(super) fn begin(&mut self) {
-        self.idle = std::mem::take(&mut self.taken) <= READ;
+    pub(super) fn begin(&mut self, now: Time) {
+        let (out, back) = std::mem::take(&mut self.taken);
+        self.idle = out + back <= READ;
+        self.began = now;
     }
 
     /// Whether what was read just now had better go on at once: the first of a turn, where the last one had a packet at most. To
@@ -35,8 +46,24 @@ impl Pace {
     }
 
     /// A source had its part of the turn.
-    pub(super) fn took(&mut self, room: &Room) {
-        self.taken += TURN - room.0;
+    pub(super) fn took(&mut self, from: Direction, room: &Room) {
+        let taken = match from {
+            Direction::Out => &mut self.taken.0,
+            Direction::In => &mut self.taken.1,
+        };
+        *taken += TURN - room.0;
+    }
+
+    /// How long to let packets come together after this turn, if at all.
+    pub(super) fn nap(&mut self) -> Option<Duration> {
+        let taken = match self.taken {
+            (0, 0) => Taken::Nothing,
+            (1..=READ, 0) => Taken::One(Direction::Out),
+            (0, 1..=READ) => Taken::One(Direction::In),
+            (out, back) if out + back < TURN / 2 => Taken::Some,
+            _ => Taken::Many,
+        };
+        self.naps.after(taken, self.began)
     }
 }
 
@@ -65,12 +92,13 @@ impl Room {
     }
 }
 
-/// Lets this thread run before those of usual programs.
+/// Lets this thread run before those of usual programs, and its naps end when they should: by default they are twice as long.
 ///
 /// # Errors
-/// Without `CAP_SYS_NICE`.
+/// Without `CAP_SYS_NICE`: then only the latter.
 #[expect(unsafe_code, reason = "no crate that is here anyway names setpriority")]
 pub(super) fn go_first() -> io::Result<()> {
+    set_timerslack(1)?;
     // SAFETY: the call takes and returns numbers only; zero is the calling thread.
     let rc = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
     if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -100,10 +128,10 @@ mod tests {
     fn a_lone_packet_goes_on_at_once_and_none_of_many() {
         let mut pace = Pace::default();
         let mut turn = |reads: usize| {
-            pace.begin();
+            pace.begin(Time::START);
             let mut room = Room::new();
             let first: Vec<bool> = (0..reads).map(|_| (room.take(100), pace.is_first()).1).collect();
-            pace.took(&room);
+            pace.took(Direction::In, &room);
             first
         };
         assert_eq!(turn(1), [true]);

@@ -1,0 +1,134 @@
+//! Packets that come one by one and often are waited for together.
+//!
+//! A lane that is woken for each of them keeps their sender from sending the next where both run on one core, and to be
+//! woken costs more than a packet. So it does what network cards do (interrupt moderation): it lets some tens of microseconds
+//! of them come together. A question and its answer pass a lane in opposite directions, in turns; what passes in one
+//! direction only waits for nothing.
+
+use std::time::Duration;
+
+use hawser_liveness::Time;
+
+/// Where a turn's packets came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// The TUN device.
+    Out,
+    /// The sockets.
+    In,
+}
+
+/// How much a turn took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    Nothing,
+    /// A single packet.
+    One(Direction),
+    /// Several.
+    Some,
+    /// So many that there may be more at once.
+    Many,
+}
+
+/// How long they come together.
+const NAP: Duration = Duration::from_micros(50);
+/// Turns with a packet each that are a stream's,
+const RUN: u32 = 32;
+/// if they follow each other as soon as this.
+const NEAR: Duration = Duration::from_micros(100);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Naps {
+    /// The last turns that were alike: where their packets came from, how many they are, when the last one began. None while
+    /// it naps.
+    run: Option<(Direction, u32, Time)>,
+    napping: bool,
+}
+
+impl Naps {
+    /// How long to sleep after a turn that began at `at`, if at all.
+    #[inline]
+    pub(super) fn after(&mut self, taken: Taken, at: Time) -> Option<Duration> {
+        match (taken, self.run) {
+            (Taken::Nothing, _) if !self.napping => return None,
+            (Taken::Some, _) => self.run = None,
+            (Taken::One(from), Some((before, count, last))) if from == before && at.since(last) < NEAR => {
+                self.napping = count + 1 >= RUN;
+                self.run = (!self.napping).then_some((from, count + 1, at));
+            }
+            (Taken::One(from), _) => (self.run, self.napping) = (Some((from, 1, at)), false),
+            (Taken::Nothing | Taken::Many, _) => (self.run, self.napping) = (None, false),
+        }
+        self.napping.then_some(NAP)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Direction::{In, Out};
+    use super::Taken::{Many, Nothing, One, Some as Several};
+    use super::*;
+
+    #[derive(Default)]
+    struct Lane {
+        naps: Naps,
+        now: Time,
+    }
+
+    impl Lane {
+        /// Turns of these kinds, so many microseconds apart; after how many of them there was a nap.
+        fn turns(&mut self, apart: u64, turns: impl IntoIterator<Item = Taken>) -> usize {
+            let nap = |taken: &Taken| {
+                self.now = self.now + Duration::from_micros(apart);
+                self.naps.after(*taken, self.now).is_some()
+            };
+            turns.into_iter().filter(nap).count()
+        }
+    }
+
+    fn stream(direction: Direction, count: usize) -> impl Iterator<Item = Taken> {
+        std::iter::repeat_n(One(direction), count)
+    }
+
+    #[test]
+    fn a_stream_in_one_direction_comes_together_as_long_as_several_do() {
+        for direction in [In, Out] {
+            let mut lane = Lane::default();
+            assert_eq!(lane.turns(20, stream(direction, 31)), 0, "not yet a stream");
+            assert_eq!(lane.turns(120, [One(direction)]), 0, "too long after");
+            assert_eq!(lane.turns(20, stream(direction, 31)), 1);
+            assert_eq!(lane.turns(70, [Several; 10]), 10);
+            assert_eq!(lane.turns(70, [One(direction), Several, Several]), 0, "in vain");
+        }
+    }
+
+    #[test]
+    fn questions_and_answers_wait_for_nothing() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.turns(20, [One(Out), One(In)].into_iter().cycle().take(10_000)), 0);
+        assert_eq!(lane.turns(120, stream(Out, 10_000)), 0, "nor does what is rare");
+        assert_eq!(lane.turns(5, [Many; 1000]), 0, "or comes together by itself");
+    }
+
+    #[test]
+    fn a_stream_that_is_not_as_fast_pays_for_a_nap_in_a_run() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.turns(90, stream(In, 320)), 10);
+    }
+
+    #[test]
+    fn timers_are_no_reason_to_go_on_or_to_begin_anew() {
+        let mut lane = Lane::default();
+        let with_timers = stream(Out, 32).flat_map(|one| [Nothing, one]);
+        assert_eq!(lane.turns(20, with_timers), 1);
+        assert_eq!(lane.turns(20, [Several, Nothing, Several]), 1);
+    }
+
+    #[test]
+    fn naps_end_with_a_full_turn() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.turns(20, stream(Out, 32)), 1);
+        assert_eq!(lane.turns(20, [Many, Several]), 0);
+    }
+}
