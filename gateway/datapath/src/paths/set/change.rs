@@ -21,8 +21,8 @@ impl PathSet {
 
     /// Goes by another configuration. Paths are numbered anew, in its order; those that stay keep their life. One whose
     /// generation or remote lane changed starts a new one, or whose key did without being announced before as the next one.
-    /// Takes some ten microseconds per hundred paths, and leaves what takes longer to the caller: to work the configuration
-    /// out, to drop what was given up.
+    /// Takes some ten microseconds per hundred paths that stay, few for those that are new, and leaves what takes longer to the
+    /// caller: to work the configuration out, to drop what was given up.
     pub fn exchange(&mut self, new: LanePaths, now: Time) -> Exchanged {
         let LanePaths { slots, hashes, places, clusters, mut selector, timers } = new;
         let hashes = std::mem::replace(&mut self.hashes, hashes);
