@@ -1,7 +1,6 @@
 //! What a snapshot makes of a lane's sessions (`peers`): those between lanes and keys that stay go on, new ones begin asleep.
 //! Those of new paths come ready made (`newcomers`).
 
-use std::hash::BuildHasher as _;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use hawser_datapath::{PathIndex, PathSet};
 use hawser_liveness::Time;
 use hawser_model::{Lane, PublicKey};
 
-use super::newcomers::{NewPair, Newcomers, SLOT_MASK, keys, remote_lanes};
+use super::newcomers::{NewPair, Newcomers, keys, remote_lanes};
 use super::pair::{BoxedPair, Pair, Standing};
 use super::peers::{Link, Peers};
 use crate::rotation::Identities;
@@ -166,9 +165,7 @@ impl Peers {
     /// Gives a new pair a session number that is not in use.
     fn number(&mut self, mut pair: BoxedPair) -> BoxedPair {
         loop {
-            self.numbered += 1;
-            // The upper bits don't matter.
-            pair.slot = self.numbers.hash_one(self.numbered) as u32 & SLOT_MASK;
+            pair.slot = self.numbers.give();
             if !self.by_slot.contains_key(&pair.slot) {
                 return pair;
             }

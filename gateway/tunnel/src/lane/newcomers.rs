@@ -16,7 +16,23 @@ use crate::session::Identity;
 use crate::snapshot::{PathSpec, Snapshot};
 
 /// Session numbers have 24 bits.
-pub(super) const SLOT_MASK: u32 = 0x00ff_ffff;
+const SLOT_MASK: u32 = 0x00ff_ffff;
+
+/// Numbers for sessions, one after the other: they follow from how many there were, by a secret, so that whoever is off the path
+/// can't guess them. One may come twice.
+#[derive(Default)]
+pub(super) struct Numbers {
+    secret: RandomState,
+    given: u64,
+}
+
+impl Numbers {
+    pub(super) fn give(&mut self) -> u32 {
+        self.given += 1;
+        // The upper bits don't matter.
+        self.secret.hash_one(self.given) as u32 & SLOT_MASK
+    }
+}
 
 /// See the module. In the order of the configuration.
 pub(crate) struct Newcomers {
@@ -45,8 +61,7 @@ impl Newcomers {
     /// What `next` brings beyond `last` on a lane, which will number its paths as `paths` does.
     pub(crate) fn new(last: &Snapshot, next: &Snapshot, paths: &LanePaths, lane: usize, now: Time) -> Self {
         let known: HashSet<u64> = last.paths.iter().map(|spec| spec.number).collect();
-        // Secret, so that whoever is off the path can't guess sessions' numbers.
-        let (secret, mut given) = (RandomState::new(), 0_u64);
+        let mut numbers = Numbers::default();
         let (own, lanes) = (&next.identities[lane], next.identities.len());
         let mut by_spec = vec![None; next.paths.len()];
         let (mut new, mut pairs) = (Vec::new(), Vec::new());
@@ -63,9 +78,7 @@ impl Newcomers {
                 let sends = usize::from(info.remote_lane) == remote;
                 let group = pairs.len() - first;
                 for (identity, key, standing) in keys(own, &spec.lanes[remote]) {
-                    given += 1;
-                    // The upper bits don't matter.
-                    let slot = secret.hash_one(given) as u32 & SLOT_MASK;
+                    let slot = numbers.give();
                     let mut pair = Box::new(Pair::new(identity, spec, (remote, key), now));
                     (pair.path, pair.spec, pair.port) = (path, index, spec.lanes[remote].port);
                     (pair.standing, pair.slot, pair.sends) = (standing, slot, sends);

@@ -1,7 +1,6 @@
 //! A lane's sessions, and how they are found. Which there are follows from each snapshot: `change`.
 
 use std::collections::HashMap;
-use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,6 +9,7 @@ use hawser_datapath::PathIndex;
 use hawser_model::PublicKey;
 
 use super::endpoints::Endpoints;
+use super::newcomers::Numbers;
 use super::pair::{BoxedPair, Pair};
 use crate::rotation::Identities;
 use crate::session::Session as _;
@@ -45,9 +45,7 @@ pub(crate) struct Peers {
     /// The first pair with the lane of a peer's key.
     pub(super) by_key: HashMap<PublicKey, usize>,
     pub(super) endpoints: Endpoints,
-    /// Session numbers follow from how many there were, by a secret of this run: whoever is off the path can't guess them.
-    pub(super) numbers: RandomState,
-    pub(super) numbered: u64,
+    pub(super) numbers: Numbers,
 }
 
 impl Peers {
@@ -63,8 +61,7 @@ impl Peers {
             by_slot: HashMap::default(),
             by_key: HashMap::new(),
             endpoints: Endpoints::default(),
-            numbers: RandomState::new(),
-            numbered: 0,
+            numbers: Numbers::default(),
         }
     }
 

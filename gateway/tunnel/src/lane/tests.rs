@@ -83,8 +83,7 @@ fn prepare(lane: &Lane, peers: &Config) -> Change {
     let clusters: Vec<_> = peers.clusters.iter().map(PeerCluster::to_model).collect();
     let layout = Layout::new(&peers.prefixes, &clusters);
     let last = lane.shared.snapshot.load_full();
-    let next = Snapshot::new(Arc::new(peers.clone()), Some(&last), |_| 1400, Vec::new());
-    let next = Arc::new(next);
+    let next = Arc::new(Snapshot::new(Arc::new(peers.clone()), Some(&last), |_| 1420, Vec::new()));
     lane.shared.snapshot.store(Arc::clone(&next));
     let now = lane.shared.now();
     let paths = layout.of_lane(&lane.shared.doors[0].config, |cluster, at| next.paths_of(cluster)[at].max_mtu, now);
