@@ -39,28 +39,30 @@ const NEAR: Duration = Duration::from_micros(100);
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Naps {
-    /// The last turns that were alike: where their packets came from, how many they are, when the last one began. None while
-    /// it naps.
-    run: Option<(Direction, u32, Time)>,
-    napping: bool,
+pub(super) enum Naps {
+    /// No turn is like the one before it.
+    #[default]
+    Awake,
+    /// The last turns were alike: where their packets came from, how many turns, when the last one began.
+    Run(Direction, u32, Time),
+    /// Packets are let come together.
+    Napping,
 }
 
 impl Naps {
     /// How long to sleep after a turn that began at `at`, if at all.
     #[inline]
     pub(super) fn after(&mut self, taken: Taken, at: Time) -> Option<Duration> {
-        match (taken, self.run) {
-            (Taken::Nothing, _) if !self.napping => return None,
-            (Taken::Some, _) => self.run = None,
-            (Taken::One(from), Some((before, count, last))) if from == before && at.since(last) < NEAR => {
-                self.napping = count + 1 >= RUN;
-                self.run = (!self.napping).then_some((from, count + 1, at));
+        *self = match (taken, &*self) {
+            (Taken::Nothing, &Self::Run(from, count, last)) => Self::Run(from, count, last),
+            (Taken::Some, Self::Napping) => Self::Napping,
+            (Taken::One(from), &Self::Run(before, count, last)) if from == before && at.since(last) < NEAR => {
+                if count + 1 < RUN { Self::Run(from, count + 1, at) } else { Self::Napping }
             }
-            (Taken::One(from), _) => (self.run, self.napping) = (Some((from, 1, at)), false),
-            (Taken::Nothing | Taken::Many, _) => (self.run, self.napping) = (None, false),
-        }
-        self.napping.then_some(NAP)
+            (Taken::One(from), _) => Self::Run(from, 1, at),
+            (Taken::Nothing | Taken::Some | Taken::Many, _) => Self::Awake,
+        };
+        matches!(self, Self::Napping).then_some(NAP)
     }
 }
 
