@@ -67,15 +67,13 @@ impl Peers {
     /// Puts a path in its place that came ready made. What it consists of is not looked at: it is in no cache yet.
     fn add_new(&mut self, link: Link, pairs: impl Iterator<Item = NewPair>) -> Link {
         let first = self.pairs.len();
-        for NewPair { mut pair, slot, remote, group } in pairs {
+        for NewPair { mut pair, mut slot, remote, group } in pairs {
             self.by_key.insert(remote, first + group);
             if self.by_slot.contains_key(&slot) {
                 pair = self.number(pair);
-                self.push(pair);
-            } else {
-                self.by_slot.insert(slot, self.pairs.len());
-                self.pairs.push(pair);
+                slot = pair.slot;
             }
+            self.push(slot, pair);
         }
         Link { sender: link.sender.map(|sender| first + sender), ..link }
     }
@@ -131,7 +129,7 @@ impl Peers {
                 None => self.number(Box::new(Pair::new(identity, spec, (remote, key), now))),
             };
             pair.standing = standing;
-            self.push(pair);
+            self.push(pair.slot, pair);
         }
         if before.and_then(|spec| spec.lanes.get(remote)).is_some_and(|before| follows(before, lane)) {
             self.add_replaced(known, own, lane, now);
@@ -152,13 +150,14 @@ impl Peers {
             if !pair.has_ended(now)
                 && let Some(pair) = place.take()
             {
-                self.push(pair);
+                self.push(pair.slot, pair);
             }
         }
     }
 
-    fn push(&mut self, pair: BoxedPair) {
-        self.by_slot.insert(pair.slot, self.pairs.len());
+    /// `slot` is the pair's: whoever knows it spares a look at one that is in no cache.
+    fn push(&mut self, slot: u32, pair: BoxedPair) {
+        self.by_slot.insert(slot, self.pairs.len());
         self.pairs.push(pair);
     }
 
