@@ -174,14 +174,18 @@ async fn a_revoked_cluster_is_dropped_at_once_and_stays_out() {
     until("not a peer", || east.remotes(), |r| !r.contains_key("west") && r.contains_key("north")).await;
     assert!(east.import("api").await.is_some(), "others are undisturbed");
     // Gateways apply it, the agents say so, and the broker hears of it.
-    loop {
-        east.acknowledge().await;
-        north.acknowledge().await;
-        let step = tokio::time::timeout(world::PATIENCE, progress.message()).await.expect("progress").unwrap();
-        if step.expect("complete before the end").complete {
-            break;
+    let complete = async { while !progress.message().await.unwrap().expect("complete before the end").complete {} };
+    let acknowledging = async {
+        loop {
+            east.acknowledge().await;
+            north.acknowledge().await;
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-    }
+    };
+    let told = async {
+        tokio::select! { () = complete => (), never = acknowledging => never }
+    };
+    tokio::time::timeout(world::PATIENCE, told).await.expect("the revocation is complete");
     until("west knows", || west.standing("BrokerReachable"), |s| s.as_deref() == Some("False/Refused")).await;
     // A restarted agent knows it without the broker.
     broker.stop().await;
