@@ -38,7 +38,7 @@ impl Plan {
         self.rounds
             * match measure {
                 Measure::Tcp1 | Measure::Tcp1V6 => 3,
-                Measure::RttIdle => 2,
+                Measure::RttIdle => 4,
                 _ => 1,
             }
     }
@@ -243,7 +243,7 @@ mod tests {
         let plan = Plan { time: Duration::from_secs(5), trial: Duration::from_secs(2), rounds: 5 };
         let with = |measure, subject| plan.rounds_with(measure, subject);
         for subject in [Subject::Hawser(1), Subject::Hawser(2), Subject::WireguardGo] {
-            assert_eq!([Measure::Tcp1, Measure::RttIdle].map(|m| with(m, subject)), [15, 10], "{subject}");
+            assert_eq!([Measure::Tcp1, Measure::RttIdle].map(|m| with(m, subject)), [15, 20], "{subject}");
         }
         assert_eq!([Measure::Tcp1, Measure::RttIdle].map(|m| with(m, Subject::Gotatun)), [15, 5]);
         assert_eq!(Subject::V6.map(|subject| with(Measure::Tcp1V6, subject)), [15, 15]);

@@ -176,7 +176,7 @@ impl Lane {
                 tracing::error!(lane = self.index, "the TUN device was removed; the lane ends");
                 return;
             }
-            if let Some(nap) = self.pace.nap() {
+            if let Some(nap) = self.pace.nap(|at| self.guard.wants_cookie(at)) {
                 std::thread::sleep(nap);
             }
         }

@@ -2,8 +2,8 @@
 //!
 //! A lane that is woken for each of them keeps their sender from sending the next where both run on one core, and to be
 //! woken costs more than a packet. So it does what network cards do (interrupt moderation): it lets some tens of microseconds
-//! of them come together. A question and its answer pass a lane in opposite directions, in turns; what passes in one
-//! direction only waits for nothing.
+//! of them come together. A question and its answer pass a lane in opposite directions, in turns; nobody is kept waiting by
+//! what passes in one direction only, nor by a flood of handshakes.
 
 use std::time::Duration;
 
@@ -22,6 +22,8 @@ pub(super) enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     Nothing,
+    /// Handshake messages only, of more than are answered.
+    Flood,
     /// A single packet.
     One(Direction),
     /// Several.
@@ -54,22 +56,22 @@ impl Naps {
     #[inline]
     pub(super) fn after(&mut self, taken: Taken, at: Time) -> Option<Duration> {
         *self = match (taken, &*self) {
-            (Taken::Nothing, &Self::Run(from, count, last)) => Self::Run(from, count, last),
-            (Taken::Some, Self::Napping) => Self::Napping,
+            (Taken::Nothing | Taken::Flood, &Self::Run(from, count, last)) => Self::Run(from, count, last),
+            (Taken::Some | Taken::Flood, Self::Napping) => Self::Napping,
             (Taken::One(from), &Self::Run(before, count, last)) if from == before && at.since(last) < NEAR => {
                 if count + 1 < RUN { Self::Run(from, count + 1, at) } else { Self::Napping }
             }
             (Taken::One(from), _) => Self::Run(from, 1, at),
-            (Taken::Nothing | Taken::Some | Taken::Many, _) => Self::Awake,
+            (Taken::Nothing | Taken::Flood | Taken::Some | Taken::Many, _) => Self::Awake,
         };
-        matches!(self, Self::Napping).then_some(NAP)
+        (taken == Taken::Flood || matches!(self, Self::Napping)).then_some(NAP)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Direction::{In, Out};
-    use super::Taken::{Many, Nothing, One, Some as Several};
+    use super::Taken::{Flood, Many, Nothing, One, Some as Several};
     use super::*;
 
     #[derive(Default)]
@@ -125,6 +127,20 @@ mod tests {
         let with_timers = stream(Out, 32).flat_map(|one| [Nothing, one]);
         assert_eq!(lane.turns(20, with_timers), 1);
         assert_eq!(lane.turns(20, [Several, Nothing, Several]), 1);
+    }
+
+    #[test]
+    fn a_flood_comes_together_and_is_no_streams_end() {
+        let mut lane = Lane::default();
+        assert_eq!(lane.turns(70, [Flood; 10]), 10);
+        assert_eq!(lane.turns(70, [Nothing]), 0);
+        let beside = stream(In, 31).flat_map(|one| [Flood, one]);
+        assert_eq!(lane.turns(20, beside), 31);
+        assert_eq!(
+            lane.turns(20, [One(In), Flood, Several]),
+            3,
+            "a nap for the run, one for the flood, one for several"
+        );
     }
 
     #[test]

@@ -26,6 +26,8 @@ const NICE: libc::c_int = -10;
 pub(super) struct Pace {
     /// Bytes of packets out and in.
     taken: (usize, usize),
+    /// Handshake messages among those that came in.
+    messages: usize,
     idle: bool,
     began: Time,
     naps: Naps,
@@ -35,6 +37,7 @@ impl Pace {
     /// Another turn begins.
     pub(super) fn begin(&mut self, now: Time) {
         let (out, back) = std::mem::take(&mut self.taken);
+        self.messages = 0;
         self.idle = out + back <= READ;
         self.began = now;
     }
@@ -51,13 +54,16 @@ impl Pace {
             Direction::Out => &mut self.taken.0,
             Direction::In => &mut self.taken.1,
         };
-        *taken += TURN - room.0;
+        *taken += TURN - room.left;
+        self.messages += room.messages;
     }
 
-    /// How long to let packets come together after this turn, if at all.
-    pub(super) fn nap(&mut self) -> Option<Duration> {
+    /// How long to let packets come together after this turn, if at all. `flooded` says whether more handshakes come than are
+    /// answered, when asked about the time at which the turn began.
+    pub(super) fn nap(&mut self, flooded: impl FnOnce(Time) -> bool) -> Option<Duration> {
         let taken = match self.taken {
             (0, 0) => Taken::Nothing,
+            (0, back) if back < TURN && back == self.messages * HANDSHAKE && flooded(self.began) => Taken::Flood,
             (1..=READ, 0) => Taken::One(Direction::Out),
             (0, 1..=READ) => Taken::One(Direction::In),
             (out, back) if out + back < TURN / 2 => Taken::Some,
@@ -68,27 +74,33 @@ impl Pace {
 }
 
 /// What is left of a turn.
-pub(super) struct Room(usize);
+pub(super) struct Room {
+    /// Bytes.
+    left: usize,
+    /// Handshake messages that were taken.
+    messages: usize,
+}
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self(TURN)
+        Self { left: TURN, messages: 0 }
     }
 
     pub(super) fn is_left(&self) -> bool {
-        self.0 > 0
+        self.left > 0
     }
 
     /// So many bytes of packets were read.
     #[inline]
     pub(super) fn take(&mut self, bytes: usize) {
-        self.0 = self.0.saturating_sub(bytes.max(READ));
+        self.left = self.left.saturating_sub(bytes.max(READ));
     }
 
     /// Something was read that may want a key agreement.
     #[inline]
     pub(super) fn take_handshake(&mut self) {
         self.take(HANDSHAKE);
+        self.messages += 1;
     }
 }
 
@@ -141,6 +153,24 @@ mod tests {
         assert_eq!(turn(1), [true]);
         assert_eq!(turn(0), []);
         assert_eq!(turn(1), [true], "after a turn for a timer");
+    }
+
+    #[test]
+    fn handshakes_alone_come_together_in_a_flood() {
+        let mut pace = Pace::default();
+        let mut naps = |messages: usize, packets: usize, flooded: bool| {
+            pace.begin(Time::START);
+            let mut room = Room::new();
+            (0..messages).for_each(|_| room.take_handshake());
+            (0..packets).for_each(|_| room.take(1_400));
+            pace.took(Direction::In, &room);
+            pace.nap(|_| flooded).is_some()
+        };
+        assert!([1, 7].into_iter().all(|messages| naps(messages, 0, true)));
+        assert!(!naps(8, 0, true), "there may be more at once");
+        assert!(!naps(3, 0, false), "all of them are answered");
+        assert!(!naps(3, 1, true), "a packet came too");
+        assert!(!naps(0, 0, true));
     }
 
     #[test]
