@@ -3,7 +3,9 @@
 //! A lane that is woken for each of them keeps their sender from sending the next where both run on one core, and to be
 //! woken costs more than a packet. So it does what network cards do (interrupt moderation): it lets some tens of microseconds
 //! of them come together. A question and its answer pass a lane in opposite directions, in turns; nobody is kept waiting by
-//! what passes in one direction only, nor by a flood of handshakes.
+//! what passes in one direction only.
+//!
+//! Handshakes in a flood come together for longer, in a lane that has nothing else to do: traffic ends that at once.
 
 use std::time::Duration;
 
@@ -22,8 +24,10 @@ pub(super) enum Direction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
     Nothing,
-    /// Handshake messages only, of more than are answered.
-    Flood,
+    /// Handshake messages only, of more than are answered; there may be more at once.
+    Flood {
+        more: bool,
+    },
     /// A single packet.
     One(Direction),
     /// Several.
@@ -39,9 +43,22 @@ const RUN: u32 = 32;
 /// if they follow each other as soon as this.
 const NEAR: Duration = Duration::from_micros(100);
 
+/// How long handshakes of a flood come together,
+const FLOOD_NAP: Duration = Duration::from_micros(500);
+/// so long after the last packet.
+const QUIET: Duration = Duration::from_millis(10);
+
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) enum Naps {
+pub(super) struct Naps {
+    stream: Stream,
+    /// When the last turn with a packet began.
+    packets_at: Time,
+}
+
+/// Whether packets come one by one.
+#[derive(Debug, Default)]
+enum Stream {
     /// No turn is like the one before it.
     #[default]
     Awake,
@@ -55,24 +72,38 @@ impl Naps {
     /// How long to sleep after a turn that began at `at`, if at all.
     #[inline]
     pub(super) fn after(&mut self, taken: Taken, at: Time) -> Option<Duration> {
+        match taken {
+            Taken::Nothing => {}
+            Taken::Flood { more } => return (!more && at.since(self.packets_at) >= QUIET).then_some(FLOOD_NAP),
+            Taken::One(_) | Taken::Some | Taken::Many => self.packets_at = at,
+        }
+        self.stream.turn(taken, at);
+        matches!(self.stream, Stream::Napping).then_some(NAP)
+    }
+}
+
+impl Stream {
+    #[inline]
+    fn turn(&mut self, taken: Taken, at: Time) {
         *self = match (taken, &*self) {
-            (Taken::Nothing | Taken::Flood, &Self::Run(from, count, last)) => Self::Run(from, count, last),
-            (Taken::Some | Taken::Flood, Self::Napping) => Self::Napping,
+            (Taken::Nothing, &Self::Run(from, count, last)) => Self::Run(from, count, last),
+            (Taken::Some, Self::Napping) => Self::Napping,
             (Taken::One(from), &Self::Run(before, count, last)) if from == before && at.since(last) < NEAR => {
                 if count + 1 < RUN { Self::Run(from, count + 1, at) } else { Self::Napping }
             }
             (Taken::One(from), _) => Self::Run(from, 1, at),
-            (Taken::Nothing | Taken::Flood | Taken::Some | Taken::Many, _) => Self::Awake,
+            (Taken::Nothing | Taken::Flood { .. } | Taken::Some | Taken::Many, _) => Self::Awake,
         };
-        (taken == Taken::Flood || matches!(self, Self::Napping)).then_some(NAP)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Direction::{In, Out};
-    use super::Taken::{Flood, Many, Nothing, One, Some as Several};
+    use super::Taken::{Many, Nothing, One, Some as Several};
     use super::*;
+
+    const FLOOD: Taken = Taken::Flood { more: false };
 
     #[derive(Default)]
     struct Lane {
@@ -130,17 +161,22 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_comes_together_and_is_no_streams_end() {
+    fn a_flood_comes_together_where_there_is_nothing_else() {
         let mut lane = Lane::default();
-        assert_eq!(lane.turns(70, [Flood; 10]), 10);
-        assert_eq!(lane.turns(70, [Nothing]), 0);
-        let beside = stream(In, 31).flat_map(|one| [Flood, one]);
-        assert_eq!(lane.turns(20, beside), 31);
-        assert_eq!(
-            lane.turns(20, [One(In), Flood, Several]),
-            3,
-            "a nap for the run, one for the flood, one for several"
-        );
+        assert_eq!(lane.turns(550, [FLOOD; 100]), 100 - 18, "not before it has been quiet");
+        assert_eq!(lane.turns(5, [Taken::Flood { more: true }; 100]), 0);
+        for packets in [One(In), Several, Many] {
+            assert_eq!(lane.turns(550, [packets, FLOOD, Nothing, FLOOD]), 0);
+            assert_eq!(lane.turns(10_000, [Nothing, FLOOD]), 1);
+        }
+    }
+
+    #[test]
+    fn a_flood_is_no_streams_end() {
+        let mut lane = Lane::default();
+        let beside = stream(In, 32).flat_map(|one| [FLOOD, one]);
+        assert_eq!(lane.turns(20, beside), 1);
+        assert_eq!(lane.turns(70, [Several, FLOOD, Several]), 2);
     }
 
     #[test]

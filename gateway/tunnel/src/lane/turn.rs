@@ -26,8 +26,8 @@ const NICE: libc::c_int = -10;
 pub(super) struct Pace {
     /// Bytes of packets out and in.
     taken: (usize, usize),
-    /// Handshake messages among those that came in.
-    messages: usize,
+    /// Reads of packets and of handshake messages.
+    reads: (u32, u32),
     idle: bool,
     began: Time,
     naps: Naps,
@@ -37,7 +37,7 @@ impl Pace {
     /// Another turn begins.
     pub(super) fn begin(&mut self, now: Time) {
         let (out, back) = std::mem::take(&mut self.taken);
-        self.messages = 0;
+        self.reads = (0, 0);
         self.idle = out + back <= READ;
         self.began = now;
     }
@@ -55,15 +55,17 @@ impl Pace {
             Direction::In => &mut self.taken.1,
         };
         *taken += TURN - room.left;
-        self.messages += room.messages;
+        self.reads.0 += room.reads.0;
+        self.reads.1 += room.reads.1;
     }
 
     /// How long to let packets come together after this turn, if at all. `flooded` says whether more handshakes come than are
     /// answered, when asked about the time at which the turn began.
     pub(super) fn nap(&mut self, flooded: impl FnOnce(Time) -> bool) -> Option<Duration> {
+        let messages_only = self.reads.0 == 0 && self.reads.1 > 0;
         let taken = match self.taken {
             (0, 0) => Taken::Nothing,
-            (0, back) if back < TURN && back == self.messages * HANDSHAKE && flooded(self.began) => Taken::Flood,
+            (_, back) if messages_only && flooded(self.began) => Taken::Flood { more: back >= TURN },
             (1..=READ, 0) => Taken::One(Direction::Out),
             (0, 1..=READ) => Taken::One(Direction::In),
             (out, back) if out + back < TURN / 2 => Taken::Some,
@@ -77,13 +79,13 @@ impl Pace {
 pub(super) struct Room {
     /// Bytes.
     left: usize,
-    /// Handshake messages that were taken.
-    messages: usize,
+    /// Reads of packets and of handshake messages so far.
+    reads: (u32, u32),
 }
 
 impl Room {
     pub(super) fn new() -> Self {
-        Self { left: TURN, messages: 0 }
+        Self { left: TURN, reads: (0, 0) }
     }
 
     pub(super) fn is_left(&self) -> bool {
@@ -94,13 +96,14 @@ impl Room {
     #[inline]
     pub(super) fn take(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes.max(READ));
+        self.reads.0 += 1;
     }
 
     /// Something was read that may want a key agreement.
     #[inline]
     pub(super) fn take_handshake(&mut self) {
-        self.take(HANDSHAKE);
-        self.messages += 1;
+        self.left = self.left.saturating_sub(HANDSHAKE);
+        self.reads.1 += 1;
     }
 }
 
@@ -157,20 +160,22 @@ mod tests {
 
     #[test]
     fn handshakes_alone_come_together_in_a_flood() {
-        let mut pace = Pace::default();
+        let (mut pace, mut now) = (Pace::default(), Time::START);
         let mut naps = |messages: usize, packets: usize, flooded: bool| {
-            pace.begin(Time::START);
+            now = now + Duration::from_millis(10);
+            pace.begin(now);
             let mut room = Room::new();
-            (0..messages).for_each(|_| room.take_handshake());
             (0..packets).for_each(|_| room.take(1_400));
+            (0..messages).for_each(|_| room.take_handshake());
             pace.took(Direction::In, &room);
             pace.nap(|_| flooded).is_some()
         };
         assert!([1, 7].into_iter().all(|messages| naps(messages, 0, true)));
         assert!(!naps(8, 0, true), "there may be more at once");
-        assert!(!naps(3, 0, false), "all of them are answered");
-        assert!(!naps(3, 1, true), "a packet came too");
-        assert!(!naps(0, 0, true));
+        assert!(naps(1, 0, true), "which were no packets");
+        for (messages, packets, flooded) in [(3, 0, false), (3, 1, true), (8, 3, true), (0, 0, true), (0, 3, true)] {
+            assert!(!naps(messages, packets, flooded), "{messages} {packets} {flooded}");
+        }
     }
 
     #[test]
