@@ -44,9 +44,9 @@ const RUN: u32 = 32;
 const NEAR: Duration = Duration::from_micros(100);
 
 /// How long handshakes of a flood come together,
-const FLOOD_NAP: Duration = Duration::from_micros(500);
+const FLOOD_NAP: Duration = Duration::from_millis(2);
 /// so long after the last packet.
-const QUIET: Duration = Duration::from_millis(10);
+const QUIET: Duration = Duration::from_millis(5);
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -163,11 +163,11 @@ mod tests {
     #[test]
     fn a_flood_comes_together_where_there_is_nothing_else() {
         let mut lane = Lane::default();
-        assert_eq!(lane.turns(550, [FLOOD; 100]), 100 - 18, "not before it has been quiet");
+        assert_eq!(lane.turns(2_000, [FLOOD; 100]), 100 - 2, "not before it has been quiet");
         assert_eq!(lane.turns(5, [Taken::Flood { more: true }; 100]), 0);
         for packets in [One(In), Several, Many] {
-            assert_eq!(lane.turns(550, [packets, FLOOD, Nothing, FLOOD]), 0);
-            assert_eq!(lane.turns(10_000, [Nothing, FLOOD]), 1);
+            assert_eq!(lane.turns(2_000, [packets, FLOOD, FLOOD]), 0);
+            assert_eq!(lane.turns(5_000, [Nothing, FLOOD]), 1);
         }
     }
 
