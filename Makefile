@@ -24,7 +24,7 @@ lint: setup ## Formatting, lints, licences and duplicates of dependencies.
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	./scripts/deny
 
-bench: ## Measure the data plane beside wireguard-go, gotatun, boringtun-cli and the wire: 45 minutes on a quiet machine. BENCH="--quick" shows that it works.
+bench: ## Measure the data plane beside wireguard-go, gotatun, boringtun-cli and the wire: 48 minutes on a quiet machine. BENCH="--quick" shows that it works.
 	./scripts/bench-setup
 	$(CARGO) build --release -p hawser-bench -p hawser-gateway -p hawser-route-agent
 	target/release/hawser-bench $(BENCH)
