@@ -12,7 +12,7 @@ use crate::fault::{Fault, Kind};
 use crate::faults;
 use crate::outcome::Outcome;
 use crate::run::once;
-use crate::stage::{FEW_FLOWS, FLOWS, Stage};
+use crate::stage::Stage;
 
 /// Runs of a row in which the time until packets are spread over all paths again is measured: each waits for a hold-down, and
 /// more of them would not fit into three quarters of an hour.
@@ -81,7 +81,7 @@ impl Plan {
         let mut outcomes = self.repeated(say);
         outcomes.extend(self.side_by_side(say));
         for &fault in self.rows.iter().filter(|f| matches!(f.kind, Kind::OnceAlone(_))) {
-            outcomes.push(self.alone(fault, FLOWS, say));
+            outcomes.push(self.alone(fault, say));
         }
         outcomes.sort_by_key(|o| faults::all().position(|f| f.id == o.fault.id));
         Ok(outcomes)
@@ -121,7 +121,7 @@ impl Plan {
         let fault = outcome.fault;
         let stage = match stage {
             Some(stage) => stage,
-            None => stage.insert(Stage::new("drills", FLOWS, fault.outer).context("Failed to set the stage")?),
+            None => stage.insert(Stage::new("drills", fault.outer).context("Failed to set the stage")?),
         };
         for run in 0..self.runs {
             let even = fault.even && run < EVEN_RUNS;
@@ -135,7 +135,7 @@ impl Plan {
     fn side_by_side(&self, say: &(dyn Fn(&Outcome) + Sync)) -> Vec<Outcome> {
         let rows: Vec<&'static Fault> = self.rows.iter().copied().filter(|f| matches!(f.kind, Kind::Once(_))).collect();
         thread::scope(|scope| {
-            let start = |&fault| (fault, scope.spawn(move || self.alone(fault, FEW_FLOWS, say)));
+            let start = |&fault| (fault, scope.spawn(move || self.alone(fault, say)));
             let running: Vec<_> = rows.iter().map(start).collect();
             let outcome = |(fault, row): (&'static Fault, thread::ScopedJoinHandle<'_, Outcome>)| {
                 let panicked =
@@ -146,10 +146,10 @@ impl Plan {
         })
     }
 
-    fn alone(&self, fault: &'static Fault, flows: u16, say: &dyn Fn(&Outcome)) -> Outcome {
+    fn alone(&self, fault: &'static Fault, say: &dyn Fn(&Outcome)) -> Outcome {
         let length = self.length(fault);
         let mut outcome = Outcome::new(fault, length < fault.kind.length());
-        let result = Stage::new(fault.id, flows, fault.outer).and_then(|mut stage| {
+        let result = Stage::new(fault.id, fault.outer).and_then(|mut stage| {
             outcome.costs.push(once(&mut stage, fault, 0, length, false)?);
             if outcome.passes() {
                 stage.rope.lab.pass();

@@ -17,10 +17,8 @@ pub use self::cover::Covered;
 use crate::watch::Watch;
 use crate::ways::{self, TCP_PORT, UDP_PORT};
 
-/// Flows of a stream that has the machine to itself, half of each family: some for every path.
-pub const FLOWS: u16 = 24;
-/// Flows of a stream that shares the machine with others.
-pub const FEW_FLOWS: u16 = 10;
+/// Flows of a stream, half of each family: enough for every path, and few enough for a slow machine's two cores.
+const FLOWS: u16 = 10;
 /// Names of the programs that a site runs.
 pub const GATEWAY: &str = "hawser-gateway";
 /// See [`GATEWAY`].
@@ -50,11 +48,11 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Starts everything, with tunnels over `outer`, and chooses `flows` flows and the connections.
+    /// Starts everything, with tunnels over `outer`, and chooses the flows and the connections.
     ///
     /// # Errors
     /// With the step that failed.
-    pub fn new(name: &str, flows: u16, outer: Outer) -> Result<Self> {
+    pub fn new(name: &str, outer: Outer) -> Result<Self> {
         let mut rope = Rope::prepare_quiet(name, |site| site.outer = outer)?;
         rope.join_all()?;
         rope.wait_up()?;
@@ -73,7 +71,7 @@ impl Stage {
             rope,
         };
         wait_next_hops(&stage.rope)?;
-        stage.flows = stage.take_ports(flows, UDP_PORT);
+        stage.flows = stage.take_ports(FLOWS, UDP_PORT);
         stage.cover()?;
         Ok(stage)
     }
