@@ -182,10 +182,10 @@ async fn a_revoked_cluster_is_dropped_at_once_and_stays_out() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    let told = async {
-        tokio::select! { () = complete => (), never = acknowledging => never }
-    };
-    tokio::time::timeout(world::PATIENCE, told).await.expect("the revocation is complete");
+    tokio::select! {
+        told = tokio::time::timeout(world::PATIENCE, complete) => told.expect("the revocation is complete"),
+        never = acknowledging => never,
+    }
     until("west knows", || west.standing("BrokerReachable"), |s| s.as_deref() == Some("False/Refused")).await;
     // A restarted agent knows it without the broker.
     broker.stop().await;

@@ -92,7 +92,7 @@ impl Stream {
                 if count + 1 < RUN { Self::Run(from, count + 1, at) } else { Self::Napping }
             }
             (Taken::One(from), _) => Self::Run(from, 1, at),
-            (Taken::Nothing | Taken::Flood { .. } | Taken::Some | Taken::Many, _) => Self::Awake,
+            _ => Self::Awake,
         };
     }
 }
