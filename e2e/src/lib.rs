@@ -2,11 +2,13 @@
 //!
 //! - [`rope`]: what every scenario starts from.
 //! - [`report`]: what is measured, as `target/report/<name>.json`.
+//! - [`machine`]: whether figures measured on it mean anything.
 //! - [`svg`]: plots of reports.
 //! - [`story`]: the demo, step by step.
 //!
 //! Scenarios are in `tests/`, by what they are about. Hosts, wires and traffic are in `hawser-testbed`.
 
+pub mod machine;
 pub mod report;
 pub mod rope;
 pub mod story;

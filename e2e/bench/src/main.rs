@@ -18,7 +18,8 @@ use hawser_bench::plain::program;
 use hawser_bench::runner::{Plan, run};
 use hawser_bench::samples::Measure;
 use hawser_bench::subject::Subject;
-use hawser_bench::{goals, hawser, plot, process, table};
+use hawser_bench::{goals, hawser, plot, table};
+use hawser_e2e::machine::CpuTime;
 use hawser_e2e::report::Report;
 use hawser_testbed::process::binary;
 
@@ -170,10 +171,9 @@ fn version(path: &Path, name: &str) -> Result<String> {
 
 /// Other work on the machine makes figures of nothing.
 fn warn_if_busy() -> Result<()> {
-    let (busy, all) = process::machine_ticks()?;
+    let before = CpuTime::now()?;
     std::thread::sleep(Duration::from_secs(1));
-    let (busy_after, all_after) = process::machine_ticks()?;
-    let share = (busy_after - busy) as f64 / (all_after - all).max(1) as f64;
+    let share = CpuTime::now()?.busy_since(&before);
     if share > 0.05 {
         eprintln!("bench: the machine is {:.0} % busy with something else; figures will not mean much", share * 100.0);
     }

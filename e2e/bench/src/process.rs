@@ -54,19 +54,6 @@ fn parse_peak(status: &str) -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// CPU time that all of the machine has spent busy and altogether, in ticks.
-///
-/// # Errors
-/// When `/proc/stat` can't be read.
-pub fn machine_ticks() -> Result<(u64, u64)> {
-    let text = fs::read_to_string("/proc/stat")?;
-    let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).take(8).filter_map(|t| t.parse().ok()).collect();
-    let [.., idle, waiting, _, _, _] = ticks[..] else { anyhow::bail!("/proc/stat is not as expected: {line}") };
-    let all = ticks.iter().sum::<u64>();
-    Ok((all - idle - waiting, all))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,8 +73,6 @@ mod tests {
         assert!((1 << 20..1 << 36).contains(&peak), "{peak} bytes");
         cpu_time(pid).unwrap();
         cpu_time_of_ended().unwrap();
-        let (busy, all) = machine_ticks().unwrap();
-        assert!(busy > 0 && busy < all, "{busy} of {all}");
         assert!(peak_memory(u32::MAX).is_err() && cpu_time(u32::MAX).is_err());
     }
 }

@@ -98,7 +98,10 @@ fn choose(args: &Args) -> Result<Vec<&'static Fault>> {
     Ok(faults::all().filter(|f| args.only.is_empty() || args.only.iter().any(|id| id == f.id)).collect())
 }
 
-/// What makes figures doubtful: the machine was too busy.
+/// A host that takes more of a virtual machine's CPU time than this, in percent, is worth telling.
+const MUCH_STOLEN: f64 = 5.0;
+
+/// What makes figures doubtful: the machine was too busy, or its host was.
 fn doubts(outcome: &Outcome) {
     for (run, cost) in outcome.costs.iter().enumerate().filter(|(_, c)| c.overflows + c.full_queues > 0) {
         eprintln!(
@@ -107,6 +110,9 @@ fn doubts(outcome: &Outcome) {
             cost.full_queues,
             cost.overflows
         );
+    }
+    if outcome.stolen_percent() > MUCH_STOLEN {
+        eprintln!("  the machine's host took up to {:.0} % of its CPU time (steal)", outcome.stolen_percent());
     }
 }
 

@@ -98,6 +98,12 @@ impl Outcome {
         self.sum(|c| c.broken as u64)
     }
 
+    /// The largest share of CPU time that the machine's host did not give, of all runs, in percent.
+    #[must_use]
+    pub fn stolen_percent(&self) -> f64 {
+        100.0 * self.costs.iter().map(|c| c.stolen).fold(0.0, f64::max)
+    }
+
     /// A sum over all runs.
     pub fn sum(&self, of: impl Fn(&Cost) -> u64) -> u64 {
         self.costs.iter().map(of).sum()
@@ -162,6 +168,7 @@ impl Outcome {
         report.add(once("lost", self.sum(|c| c.loss.lost()) as f64, "packets", None));
         report.add(once("duplicates", self.sum(|c| c.loss.duplicates) as f64, "packets", None));
         report.add(once("reordered", self.sum(|c| c.loss.reordered) as f64, "packets", None));
+        report.add(once("stolen", self.stolen_percent(), "%", None));
         match self.even() {
             Even::NotAsked => {}
             Even::After(time) => report.add(once("until-even", millis(time), "ms", None)),

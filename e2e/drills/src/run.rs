@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use hawser_e2e::machine::CpuTime;
 use hawser_testbed::traffic::udp::{self, Loss, Stream};
 
 use crate::fault::Fault;
@@ -52,6 +53,8 @@ pub struct Cost {
     pub overflows: u64,
     /// Packets that gateways' queues had no room for: the machine was too busy to run them.
     pub full_queues: u64,
+    /// The share of CPU time that the machine's host did not give while packets were sent, between 0 and 1.
+    pub stolen: f64,
 }
 
 /// Causes a fault for `length` and measures it. `even`: also until packets are spread over all paths again.
@@ -63,6 +66,7 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
     let Covered { spread: before, sockets } = stage.cover().context("before the fault")?;
     (fault.prepare)(stage, run).context("while it was prepared")?;
     let (answered, overflowed, full) = (stage.echo.answered(), stage.overflows()?, stage.full_queues());
+    let cpu = CpuTime::now()?;
     let (watch, stream) = (stage.watch(), Stream::start_on(sockets)?);
     thread::sleep(BEFORE);
     (fault.cause)(stage, run).context("while it was caused")?;
@@ -85,6 +89,7 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
     let loss = stream.finish()?;
     let arrived = stage.echo.answered() - answered;
     let told = watch.finish();
+    let stolen = CpuTime::now()?.stolen_since(&cpu);
     if healed.is_none() {
         (fault.heal)(stage, run).context("while it was healed")?;
     }
@@ -98,6 +103,7 @@ pub fn once(stage: &mut Stage, fault: &Fault, run: u32, length: Duration, even: 
         even: spread,
         overflows: stage.overflows()? - overflowed,
         full_queues: stage.full_queues().saturating_sub(full),
+        stolen,
     };
     if fault.reset {
         stage.reset().context("after the fault")?;
