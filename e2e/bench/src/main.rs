@@ -43,7 +43,7 @@ struct Args {
     /// Length of each measurement.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
-    /// How often each subject has its turn; three times as often with one TCP flow, twice with idle round trips.
+    /// How often each subject has its turn; three times as often with one TCP flow, four times with idle round trips.
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// One round of one second: shows that everything works, not how well.
