@@ -211,6 +211,17 @@ mod tests {
     }
 
     #[test]
+    fn a_busy_host_is_told_and_excuses_nothing() {
+        let stolen = |ms, stolen| Cost { stolen, ..gap(ms) };
+        let busy = outcome("kill-near", vec![stolen(101, 0.33), stolen(20, 0.02)], None);
+        let mut report = Report::new("drills");
+        busy.report(&mut report);
+        let row = report.rows().iter().find(|row| row.id == "kill-near:stolen").unwrap();
+        assert_eq!((row.value, row.unit), (33.0, "%"));
+        assert!(!busy.passes());
+    }
+
+    #[test]
     fn what_was_not_measured_is_no_pass() {
         for costs in [vec![], vec![gap(1)]] {
             let outcome = outcome("kill-near", costs, Some("why"));
