@@ -4,12 +4,13 @@ use std::fs;
 
 use anyhow::{Context as _, Result};
 
-/// CPU time of all CPUs since the machine started, in ticks.
+/// CPU time of all CPUs since the machine started, in ticks. Linux corrects some of its counters backwards (proc(5), `iowait`): what
+/// shrank counts as nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
     busy: u64,
     stolen: u64,
-    all: u64,
+    idle: u64,
 }
 
 impl CpuTime {
@@ -25,18 +26,20 @@ impl CpuTime {
     /// The share of the time since `earlier` in which CPUs were not idle, between 0 and 1.
     #[must_use]
     pub fn busy_since(&self, earlier: &Self) -> f64 {
-        self.share(self.busy - earlier.busy, earlier)
+        self.share(earlier, |time| time.busy)
     }
 
     /// The share of the time since `earlier` in which a virtual machine's host did not run a CPU that had something to do
     /// (`steal`), between 0 and 1.
     #[must_use]
     pub fn stolen_since(&self, earlier: &Self) -> f64 {
-        self.share(self.stolen - earlier.stolen, earlier)
+        self.share(earlier, |time| time.stolen)
     }
 
-    fn share(&self, of: u64, earlier: &Self) -> f64 {
-        of as f64 / (self.all - earlier.all).max(1) as f64
+    fn share(&self, earlier: &Self, of: fn(&Self) -> u64) -> f64 {
+        let since = |of: fn(&Self) -> u64| of(self).saturating_sub(of(earlier));
+        let all = since(|time| time.busy) + since(|time| time.idle);
+        since(of) as f64 / all.max(1) as f64
     }
 }
 
@@ -45,8 +48,8 @@ fn parse(stat: &str) -> Option<CpuTime> {
     let line = stat.lines().next()?.strip_prefix("cpu ")?;
     let ticks: Vec<u64> = line.split_whitespace().take(8).map_while(|t| t.parse().ok()).collect();
     let [_, _, _, idle, waiting, _, _, stolen] = ticks[..] else { return None };
-    let all = ticks.iter().sum::<u64>();
-    Some(CpuTime { busy: all - idle - waiting, stolen, all })
+    let idle = idle + waiting;
+    Some(CpuTime { busy: ticks.iter().sum::<u64>() - idle, stolen, idle })
 }
 
 #[cfg(test)]
@@ -63,6 +66,14 @@ mod tests {
     }
 
     #[test]
+    fn counters_that_went_back_are_no_time_at_all() {
+        let earlier = parse("cpu  20 0 10 80 500 0 0 9").unwrap();
+        let later = parse("cpu  19 0 10 90 100 0 0 8").unwrap();
+        assert_eq!((later.busy_since(&earlier), later.stolen_since(&earlier)), (0.0, 0.0));
+        assert_eq!(parse("cpu  25 0 10 90 100 0 0 9").unwrap().busy_since(&earlier), 1.0, "never more than all");
+    }
+
+    #[test]
     fn refuses_what_it_does_not_know() {
         for text in ["", "cpu0 1 2 3 4 5 6 7 8", "cpu  1 2 3 4 5 6 7", "cpu  1 2 3 4 5 6 x 8"] {
             assert_eq!(parse(text), None, "{text:?}");
@@ -72,6 +83,6 @@ mod tests {
     #[test]
     fn reads_this_machine() {
         let now = CpuTime::now().unwrap();
-        assert!(now.busy > 0 && now.busy <= now.all && now.stolen <= now.busy, "{now:?}");
+        assert!(now.busy > 0 && now.idle > 0 && now.stolen <= now.busy, "{now:?}");
     }
 }
